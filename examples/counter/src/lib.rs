@@ -1,0 +1,1 @@
+//! The counter plugin that the tutorial builds

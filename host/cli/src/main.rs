@@ -1,0 +1,3 @@
+//! The mortise binary: serve, dev and every user command
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! One storage node: driver, apply, gRPC services, security, metrics, configuration

@@ -1,0 +1,1 @@
+//! Loads, checks, meters and calls a plugin's component

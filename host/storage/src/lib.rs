@@ -1,0 +1,1 @@
+//! The durable log, the state keyspaces and snapshot files

@@ -1,0 +1,1 @@
+//! Shipped plugin: a key-value map with compare-and-swap, ranges and TTL

@@ -1,0 +1,1 @@
+//! Test a compiled plugin through the real runtime

@@ -1,0 +1,1 @@
+//! Command messages of the shipped plugins

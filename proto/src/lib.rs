@@ -1,0 +1,1 @@
+//! The mortise.v1 gRPC interface

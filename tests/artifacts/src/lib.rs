@@ -1,0 +1,1 @@
+//! Builds plugins and bad guests to components

@@ -1,0 +1,1 @@
+//! End-to-end tests of the mortise binary, and the rules of this repository.

@@ -1,0 +1,3 @@
+//! Set-up, build, dev, test and benchmarks: run cargo xtask help
+
+fn main() {}
