@@ -3,8 +3,8 @@
 use crate::hostile::{self, append_section, slow_module};
 use anyhow::{Result, bail};
 use wasm_encoder::{
-    ComponentImportSection, ComponentSection, ComponentTypeRef, ComponentTypeSection, ComponentValType, InstanceType,
-    PrimitiveValType,
+    ComponentImportSection, ComponentSection, ComponentTypeRef, ComponentTypeSection, ComponentValType,
+    InstanceType, PrimitiveValType,
 };
 use wasmparser::Validator;
 
@@ -27,15 +27,47 @@ use wasmparser::Validator;
 /// | `error-in-…` | the export returns its error |
 pub fn bad_guests() -> &'static [&'static str] {
     &[
-        "empty-file", "not-wasm", "core-module", "truncated", "empty-component", "wrong-world",
-        "wrong-signature", "wasi-clock", "wasi-random", "unknown-import", "too-big", "slow-to-compile",
-        "bad-manifest-name", "schema-zero", "giant-manifest", "trap-in-describe", "loop-in-describe",
-        "eat-memory-in-describe", "trap-in-start", "loop-in-start",
+        "empty-file",
+        "not-wasm",
+        "core-module",
+        "truncated",
+        "empty-component",
+        "wrong-world",
+        "wrong-signature",
+        "wasi-clock",
+        "wasi-random",
+        "unknown-import",
+        "too-big",
+        "slow-to-compile",
+        "bad-manifest-name",
+        "schema-zero",
+        "giant-manifest",
+        "trap-in-describe",
+        "loop-in-describe",
+        "eat-memory-in-describe",
+        "trap-in-start",
+        "loop-in-start",
         // From here on: valid plugins.
-        "hostile", "trap-in-validate", "loop-in-validate", "trap-in-apply", "loop-in-apply", "trap-in-query",
-        "loop-in-query", "trap-in-expire", "loop-in-expire", "trap-in-snapshot", "loop-in-snapshot",
-        "endless-snapshot", "error-in-snapshot", "unfaithful-snapshot", "trap-in-restore", "loop-in-restore",
-        "error-in-restore", "trap-in-migrate", "loop-in-migrate", "error-in-migrate",
+        "hostile",
+        "trap-in-validate",
+        "loop-in-validate",
+        "trap-in-apply",
+        "loop-in-apply",
+        "trap-in-query",
+        "loop-in-query",
+        "trap-in-expire",
+        "loop-in-expire",
+        "trap-in-snapshot",
+        "loop-in-snapshot",
+        "endless-snapshot",
+        "error-in-snapshot",
+        "unfaithful-snapshot",
+        "trap-in-restore",
+        "loop-in-restore",
+        "error-in-restore",
+        "trap-in-migrate",
+        "loop-in-migrate",
+        "error-in-migrate",
     ]
 }
 
@@ -78,7 +110,11 @@ fn with_import(interface: &str, function: &str) -> Result<Vec<u8>> {
     // first, and the one for this import is the next.
     let next = Validator::new().validate_all(&component)?.as_ref().component_type_count();
     let mut shape = InstanceType::new();
-    shape.ty().function().params([] as [(&str, ComponentValType); 0]).result(Some(PrimitiveValType::U64.into()));
+    shape
+        .ty()
+        .function()
+        .params([] as [(&str, ComponentValType); 0])
+        .result(Some(PrimitiveValType::U64.into()));
     shape.export(function, ComponentTypeRef::Func(0));
     let mut types = ComponentTypeSection::new();
     types.instance(&shape);

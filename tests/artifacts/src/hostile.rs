@@ -25,7 +25,8 @@ pub(crate) fn component(mode: &str) -> Result<Vec<u8>> {
 /// Writes `mode` into the room behind the mark.
 fn patch(module: &mut [u8], mode: &str) -> Result<()> {
     ensure!(mode.len() <= MODE_BYTES, "the mode {mode} has more than {MODE_BYTES} bytes");
-    let places: Vec<usize> = module.windows(MARK.len()).enumerate().filter(|(_, at)| *at == MARK).map(|(n, _)| n).collect();
+    let places: Vec<usize> =
+        module.windows(MARK.len()).enumerate().filter(|(_, at)| *at == MARK).map(|(n, _)| n).collect();
     ensure!(places.len() == 1, "the hostile guest holds its mark {} times, not once", places.len());
     let start = places[0] + MARK.len();
     let room = module.get_mut(start..start + MODE_BYTES).context("the hostile guest ends within its mode")?;

@@ -110,7 +110,8 @@ fn is_from_cargo(key: &OsStr) -> bool {
     const REMOVED: &[&str] =
         &["CARGO", "RUSTC", "RUSTDOC", "RUSTFLAGS", "RUSTUP_TOOLCHAIN", "RUST_RECURSION_COUNT", "MAKEFLAGS"];
     // Those which are no family of names: what a build script sees, and the library path of cargo's children.
-    const EXACTLY: &[&str] = &["OUT_DIR", "TARGET", "HOST", "PROFILE", "OPT_LEVEL", "DEBUG", "LD_LIBRARY_PATH"];
+    const EXACTLY: &[&str] =
+        &["OUT_DIR", "TARGET", "HOST", "PROFILE", "OPT_LEVEL", "DEBUG", "LD_LIBRARY_PATH"];
     let key = key.to_string_lossy();
     let starts = |names: &[&str]| names.iter().any(|name| key.starts_with(name));
     EXACTLY.contains(&key.as_ref()) || (starts(REMOVED) && !starts(KEPT))
@@ -163,8 +164,15 @@ mod tests {
     #[test]
     fn what_cargo_test_sets_is_removed_and_what_the_user_needs_stays() {
         let removed = [
-            "CARGO", "CARGO_MANIFEST_DIR", "CARGO_TARGET_DIR", "CARGO_ENCODED_RUSTFLAGS", "RUSTFLAGS",
-            "RUSTC_WRAPPER", "RUSTUP_TOOLCHAIN", "LD_LIBRARY_PATH", "CARGO_PROFILE_DEV_DEBUG",
+            "CARGO",
+            "CARGO_MANIFEST_DIR",
+            "CARGO_TARGET_DIR",
+            "CARGO_ENCODED_RUSTFLAGS",
+            "RUSTFLAGS",
+            "RUSTC_WRAPPER",
+            "RUSTUP_TOOLCHAIN",
+            "LD_LIBRARY_PATH",
+            "CARGO_PROFILE_DEV_DEBUG",
         ];
         for key in removed {
             assert!(is_from_cargo(OsStr::new(key)), "{key} must be removed");

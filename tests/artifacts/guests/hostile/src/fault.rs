@@ -1,9 +1,9 @@
 //! Every way to misbehave, by name.
 
+use crate::bindings::Rejection;
 use crate::bindings::mortise::storage::log::{Level, write};
 use crate::bindings::mortise::storage::state::{Direction, KeyRange, Page, Transaction, View};
 use crate::bindings::mortise::storage::types::Kind;
-use crate::bindings::Rejection;
 use std::hint::black_box;
 
 pub(crate) type Reply = Result<Vec<u8>, Rejection>;
@@ -83,7 +83,9 @@ pub(crate) fn misbehave(command: &str, host: &Host<'_>) -> Reply {
         },
         "flood-puts" => {
             let tx = host.transaction()?;
-            (0_u64..).for_each(|n| tx.put(&n.to_be_bytes(), &[0; 1024]));
+            for n in 0..u64::MAX {
+                tx.put(&n.to_be_bytes(), &[0; 1024]);
+            }
         }
         "log-flood" => (0..number(10_000)).for_each(|_| write(Level::Info, &"flood ".repeat(170))),
         "scan-all" => return Ok(scan_all(host).to_string().into_bytes()),
@@ -106,6 +108,9 @@ pub(crate) fn misbehave(command: &str, host: &Host<'_>) -> Reply {
 /// Calls itself for ever; the compiler cannot know, nor make a loop of it.
 fn recurse(depth: u64) -> u8 {
     let frame = black_box([depth as u8; 64]);
+    if black_box(false) {
+        return frame[0];
+    }
     recurse(black_box(depth + 1)).wrapping_add(frame[depth as usize % 64])
 }
 

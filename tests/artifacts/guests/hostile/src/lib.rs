@@ -9,12 +9,14 @@
 //!
 //! Without either it is a plain map: `put KEY VALUE`, `due MILLISECONDS`, and a faithful snapshot.
 
+#![allow(unsafe_code)] // What wit_bindgen generates for the exports cannot carry an attribute of its own.
+
 mod fault;
 mod mode;
 
 use fault::{Host, Reply, misbehave, rejection};
 
-#[allow(missing_docs, unsafe_code, unreachable_pub, clippy::all)] // generated
+#[allow(missing_docs, unreachable_pub, clippy::all)] // generated
 mod bindings {
     wit_bindgen::generate!({ world: "plugin", path: "../../../../wit" });
 }
@@ -33,7 +35,11 @@ impl Guest for Hostile {
             name: if is("bad-manifest-name") { "../Hostile plugin" } else { "hostile" }.to_string(),
             version: "0.1.0".to_string(),
             schema: if is("schema-zero") { 0 } else { 1 },
-            summary: if is("giant-manifest") { "x".repeat(8 << 20) } else { "Misbehaves on demand".to_string() },
+            summary: if is("giant-manifest") {
+                "x".repeat(8 << 20)
+            } else {
+                "Misbehaves on demand".to_string()
+            },
             encoding: "text/plain".to_string(),
             examples: vec![("put".to_string(), b"put key value".to_vec())],
         }

@@ -38,8 +38,7 @@ pub(crate) fn fault_in(export: &str, host: &Host<'_>) {
 }
 
 /// What runs while an instance is made, where `bad_guest` declared it as the module's start function.
-#[allow(unsafe_code)] // An exported name: nothing else is called so.
-#[unsafe(no_mangle)]
-pub extern "C" fn mortise_hostile_start() {
+#[unsafe(no_mangle)] // Nothing else is called so.
+pub(crate) extern "C" fn mortise_hostile_start() {
     fault_in("start", &Host::Nothing);
 }
