@@ -1,1 +1,15 @@
-//! The mortise.v1 gRPC interface
+//! The `mortise.v1` gRPC interface: generated messages, clients and servers, and the one error detail that every
+//! error carries.
+//!
+//! Generated types stay at the edges: `host/node` and `host/client` convert them on receipt.
+
+pub mod error;
+
+/// Generated from `proto/mortise/v1/*.proto`, where everything is documented.
+#[allow(missing_docs, unreachable_pub, clippy::all, clippy::pedantic)]
+pub mod v1 {
+    tonic::include_proto!("mortise.v1");
+}
+
+/// All descriptors, for gRPC server reflection.
+pub const FILE_DESCRIPTOR_SET: &[u8] = tonic::include_file_descriptor_set!("mortise");
