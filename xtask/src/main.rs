@@ -1,8 +1,82 @@
-//! Set-up, build, dev, test and benchmarks: run cargo xtask help
+//! `cargo xtask`: set-up, build, dev, test and benchmarks. Each step says in one line what it does and why.
+//!
+//! ```text
+//! test ─┬─▶ lint ──▶ fmt, clippy, cargo-deny      Each command sets up what it needs, and only that.
+//!       ├─▶ plugins ──▶ target/plugins/*.wasm
+//!       ├─▶ cargo test
+//!       └─▶ readme ──▶ dev
+//! ```
 
-fn main() -> anyhow::Result<()> {
-    for package in mortise_artifacts::SHIPPED {
-        println!("{}", mortise_artifacts::component(package)?.display());
+mod build;
+mod lint;
+mod readme;
+mod run;
+mod setup;
+mod verify;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+/// Everything one does in this repository. Two to begin with: `cargo xtask dev` and `cargo xtask test`.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", arg_required_else_help = true)]
+struct Arguments {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Builds host and plugins and starts a node on this machine, ready to be tried
+    ///
+    /// The first start compiles wasmtime, which takes some minutes. What follows is passed on to `mortise dev`.
+    Dev {
+        /// Arguments for `mortise dev`; try --help
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+    /// Verifies everything: set-up, format, clippy, cargo-deny, plugins, all tests, the README's commands
+    ///
+    /// This is what continuous integration runs. Ends with a line for each step, with its time.
+    Test {
+        /// Only this step
+        #[arg(long, value_enum, value_name = "STEP")]
+        only: Option<verify::Step>,
+    },
+    /// Installs what is missing on this machine: wasm32's standard library, protoc, etcd, cargo-deny
+    ///
+    /// All of it goes below target/tools, besides rustup's target. The other commands do this by themselves.
+    Setup {
+        /// Only say what is there and what is missing
+        #[arg(long)]
+        check: bool,
+    },
+    /// Builds the product in release mode: target/release/mortise
+    Build,
+    /// Compiles the shipped plugins and the example to components: target/plugins/*.wasm
+    Plugins,
+    /// Checks format, clippy (warnings are errors), and licences, sources and advisories of dependencies
+    Lint,
+    /// Measures: `micro` parts of the node, or a `single` node under load
+    Bench {
+        /// What to measure
+        #[arg(value_parser = ["micro", "single"])]
+        what: String,
+        /// Arguments for the benchmark
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+}
+
+fn main() -> Result<()> {
+    match Arguments::parse().task {
+        Task::Dev { arguments } => build::dev(&arguments),
+        Task::Test { only } => verify::verify(only),
+        Task::Setup { check: true } => setup::report(),
+        Task::Setup { check: false } => setup::ensure(setup::ALL),
+        Task::Build => build::release(),
+        Task::Plugins => build::plugins(),
+        Task::Lint => lint::lint(),
+        Task::Bench { what, arguments } => build::bench(&what, &arguments),
     }
-    Ok(())
 }

@@ -17,6 +17,7 @@ mod bad_guest;
 mod guest;
 mod hostile;
 pub mod toolchain;
+pub mod tools;
 
 use anyhow::{Context, Result};
 use std::path::{Path, PathBuf};

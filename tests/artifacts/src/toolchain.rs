@@ -4,7 +4,7 @@
 //! `target/tools/debian`, and which compiles the standard library from its sources. It has to be a pair: the
 //! sources of a standard library fit the compiler they came with only.
 
-use crate::workspace_root;
+use crate::{tools, workspace_root};
 use anyhow::{Result, bail};
 use std::ffi::{OsStr, OsString};
 use std::fmt;
@@ -61,27 +61,31 @@ pub fn find() -> Result<Toolchain> {
 
 /// Where `cargo xtask setup` unpacks Debian's packages.
 pub fn debian_root() -> PathBuf {
-    workspace_root().join("target/tools/debian")
+    tools::folder().join("debian")
 }
 
 impl Toolchain {
     /// A cargo command with a clean environment: see [`clean`].
     pub fn cargo(&self) -> Command {
-        match self {
-            Self::Installed => clean("cargo"),
-            Self::Debian { root, linker } => {
-                let mut cargo = clean(root.join("usr/bin/cargo"));
-                cargo
-                    .env("RUSTC", root.join("usr/bin/rustc"))
-                    // Debian's compiler is a stable one; building the standard library is an unstable feature.
-                    .env("RUSTC_BOOTSTRAP", "1")
-                    .env("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_LINKER", linker);
-                if root != Path::new("/") {
-                    cargo.env("LD_LIBRARY_PATH", library_path(root));
-                }
-                cargo
-            }
+        let mut cargo = self.program("cargo");
+        if let Self::Debian { root, linker } = self {
+            cargo
+                .env("RUSTC", root.join("usr/bin/rustc"))
+                // Debian's compiler is a stable one; building the standard library is an unstable feature.
+                .env("RUSTC_BOOTSTRAP", "1")
+                .env("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_LINKER", linker);
         }
+        cargo
+    }
+
+    /// The program of that name of this toolchain.
+    pub fn program(&self, name: &str) -> Command {
+        let Self::Debian { root, .. } = self else { return clean(name) };
+        let mut program = clean(root.join("usr/bin").join(name));
+        if root != Path::new("/") {
+            program.env("LD_LIBRARY_PATH", library_path(root));
+        }
+        program
     }
 
     /// The arguments that let cargo compile the standard library, where it has no compiled one.
@@ -102,6 +106,23 @@ pub fn clean(program: impl AsRef<OsStr>) -> Command {
         command.env_remove(key);
     }
     command
+}
+
+/// The cargo for this machine, in the workspace, as the user has set it up: only what an outer cargo says of the
+/// package that it runs is removed. Build scripts look at it (ring's does), and would run again for nothing.
+pub fn host_cargo() -> Command {
+    let mut cargo = Command::new("cargo");
+    for (key, _) in std::env::vars_os() {
+        let name = key.to_string_lossy();
+        if ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_", "CARGO_CRATE_"]
+            .iter()
+            .any(|own| name.starts_with(own))
+        {
+            cargo.env_remove(&key);
+        }
+    }
+    cargo.env_remove("CARGO").env_remove("LD_LIBRARY_PATH").current_dir(workspace_root());
+    cargo
 }
 
 fn is_from_cargo(key: &OsStr) -> bool {

@@ -1,0 +1,56 @@
+//! Building and starting: the product, the plugins, a node to try, the benchmarks.
+
+use crate::run::{run, say};
+use crate::setup::{self, Need};
+use anyhow::{Context, Result, bail};
+use mortise_artifacts::{SHIPPED, toolchain, tools, workspace_root};
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+
+/// `cargo xtask build`.
+pub(crate) fn release() -> Result<()> {
+    setup::ensure(&[Need::Protoc])?;
+    say("building the product in release mode: target/release/mortise");
+    run(toolchain::host_cargo().args(["build", "--release", "--package", "mortise"]))
+}
+
+/// `cargo xtask plugins`.
+pub(crate) fn plugins() -> Result<()> {
+    setup::ensure(&[Need::Wasm32])?;
+    say("compiling the plugins to components: the node loads them from target/plugins");
+    for package in SHIPPED {
+        let path = mortise_artifacts::component(package)?;
+        let bytes = std::fs::metadata(&path).with_context(|| format!("look at {}", path.display()))?.len();
+        let shown = path.strip_prefix(workspace_root()).unwrap_or(&path);
+        say(&format!("  {package}: {} ({} KiB)", shown.display(), bytes.div_ceil(1024)));
+    }
+    Ok(())
+}
+
+/// Builds the host in the dev profile. Its binary is target/debug/mortise.
+pub(crate) fn host() -> Result<()> {
+    setup::ensure(&[Need::Protoc])?;
+    say("building the host in the dev profile (the first time with wasmtime: some minutes)");
+    // As `tools::binary` does it, but the user sees how it goes.
+    run(toolchain::host_cargo().args(["build", "--workspace", "--bin", "mortise"]))
+}
+
+/// `cargo xtask dev`: does not return, this process becomes the node.
+pub(crate) fn dev(arguments: &[String]) -> Result<()> {
+    host()?;
+    plugins()?;
+    let mut node = Command::new(tools::host_target().join("debug/mortise"));
+    node.args(["dev", "--plugins"]).arg(workspace_root().join("target/plugins")).args(arguments);
+    say("starting target/debug/mortise dev --plugins target/plugins; Ctrl-C stops it");
+    let error = node.exec();
+    bail!("start {}: {error}", node.get_program().display())
+}
+
+/// `cargo xtask bench`.
+pub(crate) fn bench(what: &str, arguments: &[String]) -> Result<()> {
+    setup::ensure(&[Need::Protoc])?;
+    plugins()?;
+    say(&format!("building and running the {what} benchmarks in release mode"));
+    let cargo = ["run", "--release", "--package", "mortise-bench", "--", what];
+    run(toolchain::host_cargo().args(cargo).args(arguments))
+}
