@@ -4,7 +4,9 @@ use std::marker::PhantomData;
 
 use crate::rejection::Kind;
 use crate::snapshot::{Sink, Source};
-use crate::{Decode, Direction, Encode, Encoding, KeyRange, Plugin, Rejection, Transaction, View, log::Level};
+use crate::{
+    Decode, Direction, Encode, Encoding, KeyRange, Plugin, Rejection, Transaction, View, log::Level,
+};
 
 /// What wit-bindgen makes of `wit/plugin.wit`.
 #[allow(missing_docs, unsafe_code, unreachable_pub, clippy::all, clippy::unwrap_used, clippy::expect_used)]

@@ -123,7 +123,7 @@ macro_rules! export_plugin {
         #[allow(unsafe_code)]
         const _: () = {
             type Exported = $crate::guest::Adapter<$plugin>;
-            $crate::guest::bindings::export_component!(Exported with_types_in $crate::guest::bindings);
+    $crate::guest::bindings::export_component!(Exported with_types_in $crate::guest::bindings);
         };
     };
 }

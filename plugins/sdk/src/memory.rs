@@ -38,7 +38,11 @@ impl Memory {
     ///
     /// # Errors
     /// The plugin refused.
-    pub fn apply<P: Plugin>(&mut self, context: &Context, command: P::Command) -> Result<P::Reply, Rejection> {
+    pub fn apply<P: Plugin>(
+        &mut self,
+        context: &Context,
+        command: P::Command,
+    ) -> Result<P::Reply, Rejection> {
         P::check(&self.view(), context, &command)?;
         let before = self.clone();
         let result = P::apply(&mut self.transaction(), context, command);

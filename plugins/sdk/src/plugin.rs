@@ -60,11 +60,15 @@ pub trait Plugin {
     ///
     /// # Errors
     /// The request is refused.
-    fn query(view: &View<'_>, context: &Context, request: Self::Request) -> Result<Self::Response, Rejection>;
+    fn query(view: &View<'_>, context: &Context, request: Self::Request)
+    -> Result<Self::Response, Rejection>;
 
     /// Admission: looks at a command before it is logged, so that a hopeless one costs no log space. What passes
     /// here may still be refused by `apply`, which must check everything again. By default every command passes
     /// that can be decoded.
+    ///
+    /// Refuse only what no earlier command could make right, as a negative amount: `view` is the *applied* state, and
+    /// a client that sends `open` and `transfer` without waiting has its `transfer` checked before `open` is applied.
     ///
     /// # Errors
     /// The command is refused, and nothing is logged.

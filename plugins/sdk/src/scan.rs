@@ -32,6 +32,13 @@ impl<'a> Scan<'a> {
         Self { view, rest, direction, page_bytes: PAGE_BYTES_FIRST, page: Rc::default(), at: 0 }
     }
 
+    /// The first pair of a scan, in a page of its own.
+    pub(crate) fn one(view: &View<'_>, range: KeyRange, direction: Direction) -> Option<Pair> {
+        let mut scan = Scan::new(view, range).direction(direction);
+        scan.page_bytes = 1;
+        scan.next()
+    }
+
     /// Goes from the largest key to the smallest. Call it before the first pair is taken.
     #[must_use]
     pub fn descending(self) -> Self {
@@ -166,6 +173,8 @@ mod tests {
         let first = view.scan(range()).descending().next().unwrap();
         assert_eq!((first.key(), first.value()[0]), (989u32.to_be_bytes().as_slice(), 989u32 as u8));
         assert_eq!(view.prefix([0, 0, 1]).count(), 256);
+        assert_eq!(view.first(range()).unwrap().key(), 10u32.to_be_bytes());
+        assert_eq!(view.last(range()).unwrap().key(), 989u32.to_be_bytes());
         assert_eq!(view.scan([5]..[4]).count(), 0);
     }
 

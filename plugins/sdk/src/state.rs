@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::backend::{Reader, Writer};
-use crate::{Direction, Encode, Json, KeyRange, Rejection, Scan};
+use crate::{Direction, Encode, Json, KeyRange, Pair, Rejection, Scan};
 
 /// Reading. [`Transaction`] can do all of this too, and turns into a `&View` where a function wants one.
 pub struct View<'a> {
@@ -45,6 +45,16 @@ impl<'a> View<'a> {
     /// The pairs whose keys begin with `prefix`, smallest key first.
     pub fn prefix(&self, prefix: impl Into<Vec<u8>>) -> Scan<'_> {
         self.scan(KeyRange::prefix(prefix))
+    }
+
+    /// The first pair of `range`.
+    pub fn first(&self, range: impl Into<KeyRange>) -> Option<Pair> {
+        Scan::one(self, range.into(), Direction::Ascending)
+    }
+
+    /// The last pair of `range`.
+    pub fn last(&self, range: impl Into<KeyRange>) -> Option<Pair> {
+        Scan::one(self, range.into(), Direction::Descending)
     }
 
     /// One page of a scan, as the host packs it: for each pair the lengths of key and value (u32, little endian),
