@@ -112,7 +112,7 @@ pub use plugin::{Context, Plugin};
 pub use range::{Direction, KeyRange};
 pub use rejection::{Kind, Rejection};
 pub use scan::{Pair, Scan};
-pub use state::{Transaction, View};
+pub use state::{Transaction, View, read_json};
 
 /// Exports a type that implements [`Plugin`] as this component's plugin. Call it once in a crate, at its top level.
 /// It does something for wasm32 only, so the same crate can be tested natively.

@@ -117,8 +117,11 @@ impl<'a> Deref for Transaction<'a> {
     }
 }
 
-/// Reads stored JSON.
-pub(crate) fn read_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Rejection> {
+/// Reads stored JSON, as [`View::get_json`] does.
+///
+/// # Errors
+/// `unreadable_record`: it is no `T`.
+pub fn read_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Rejection> {
     serde_json::from_slice(bytes).map_err(|error| {
         Rejection::unsupported("unreadable_record", format!("a stored record is not of this schema: {error}"))
     })
