@@ -16,6 +16,7 @@ mod verify;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
+use std::process::ExitCode;
 
 /// Everything one does in this repository. Two to begin with: `cargo xtask dev` and `cargo xtask test`.
 #[derive(Parser)]
@@ -68,8 +69,19 @@ enum Task {
     },
 }
 
-fn main() -> Result<()> {
-    match Arguments::parse().task {
+fn main() -> ExitCode {
+    match perform(Arguments::parse().task) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Not by returning it: a user who set RUST_BACKTRACE would be shown ours.
+            run::say(&format!("failed: {error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn perform(task: Task) -> Result<()> {
+    match task {
         Task::Dev { arguments } => build::dev(&arguments),
         Task::Test { only } => verify::verify(only),
         Task::Setup { check: true } => setup::report(),

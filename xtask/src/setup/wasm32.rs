@@ -25,7 +25,8 @@ pub(super) fn install() -> Result<()> {
         let mut rustup = toolchain::clean("rustup");
         rustup.args(["target", "add", TARGET]).current_dir(mortise_artifacts::workspace_root());
         match run_within(&mut rustup, RUSTUP_WITHIN) {
-            Ok(()) => return Ok(()),
+            Ok(()) if toolchain::installed_target() => return Ok(()),
+            Ok(()) => say("the cargo here is not rustup's, so we take Debian's compiler"),
             Err(error) => say(&format!("that did not work ({error:#}), so we take Debian's compiler")),
         }
     }
