@@ -1,3 +1,257 @@
-//! The data folder.
+//! The data folder: whose it is, in which format, and that one process uses it at a time.
+//!
+//! ```text
+//!   FORMAT       "mortise data folder", its version and its identity
+//!   LOCK         locked while a process uses the folder; says which
+//!   log/         segments of the log
+//!   state/       the state database
+//!   snapshots/   snapshot files
+//! ```
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Seek, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustix::fs::FlockOperation;
+
+use crate::disk::{Disk, RealDisk};
+
 /// Folder of the log's segments, inside the data folder.
 pub const LOG_FOLDER: &str = "log";
+/// Folder of the state database, inside the data folder.
+pub const STATE_FOLDER: &str = "state";
+/// Folder of snapshot files, inside the data folder.
+pub const SNAPSHOTS_FOLDER: &str = "snapshots";
+
+const FORMAT_FILE: &str = "FORMAT";
+const FORMAT_FILE_UNFINISHED: &str = "FORMAT.tmp";
+const LOCK_FILE: &str = "LOCK";
+const MAGIC: &str = "mortise data folder";
+/// The newest format this release writes and reads.
+const VERSION: u32 = 1;
+/// A FORMAT file is three short lines. More than this is not one.
+const FORMAT_BYTES_MAX: u64 = 4096;
+
+/// Why a folder cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum FolderError {
+    /// A file operation failed.
+    #[error("{action} {}: {error}", path.display())]
+    Io {
+        /// What was attempted.
+        action: &'static str,
+        /// The file or folder.
+        path: PathBuf,
+        /// Why it failed.
+        #[source]
+        error: io::Error,
+    },
+    /// Another process uses it.
+    #[error("{} is in use by process {pid}: stop it, or choose another folder", path.display())]
+    InUse {
+        /// The folder.
+        path: PathBuf,
+        /// The process, as its lock file says; `unknown` where it does not.
+        pid: String,
+    },
+    /// There is something else in it.
+    #[error("{} is not empty and no data folder of mortise ({name} is in it): choose another folder", path.display())]
+    Foreign {
+        /// The folder.
+        path: PathBuf,
+        /// Something in it.
+        name: String,
+    },
+    /// Its FORMAT file is not what we write.
+    #[error("{} is damaged: {what}", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        what: &'static str,
+    },
+    /// Made by a newer release.
+    #[error(
+        "{} has data format version {version}, newer than this release knows ({known}): use a newer release",
+        path.display()
+    )]
+    TooNew {
+        /// The folder.
+        path: PathBuf,
+        /// Its version.
+        version: u32,
+        /// The newest version known here.
+        known: u32,
+    },
+}
+
+fn at(action: &'static str, path: &Path) -> impl Fn(io::Error) -> FolderError {
+    let path = path.to_owned();
+    move |error| FolderError::Io { action, path: path.clone(), error }
+}
+
+/// A data folder that belongs to this process until it is dropped.
+pub struct DataFolder {
+    path: PathBuf,
+    disk: Arc<RealDisk>,
+    id: String,
+    /// Holds the lock while it is open.
+    _lock: File,
+}
+
+impl std::fmt::Debug for DataFolder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("DataFolder").field("path", &self.path).finish_non_exhaustive()
+    }
+}
+
+impl DataFolder {
+    /// Takes the folder `path` for this process; makes it where it is missing or empty.
+    ///
+    /// # Errors
+    /// It is in use, is someone else's, was made by a newer release, or a file operation fails.
+    pub fn open(path: &Path) -> Result<Self, FolderError> {
+        std::fs::create_dir_all(path).map_err(at("create data folder", path))?;
+        let is_ours = path.join(FORMAT_FILE).exists();
+        if !is_ours {
+            check_empty(path)?;
+        }
+        let lock = lock(path)?;
+        let disk = Arc::new(RealDisk::open(path).map_err(at("open data folder", path))?);
+        if !path.join(FORMAT_FILE).exists() {
+            create_layout(path, disk.as_ref())?;
+        }
+        let id = read_format(path)?;
+        Ok(Self { path: path.to_owned(), disk, id, _lock: lock })
+    }
+
+    /// The folder.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Tells this folder from every other one, also from one that was made anew in its place: 16 hexadecimal digits.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// The disk whose root is the folder, for the log and for snapshots.
+    pub fn disk(&self) -> Arc<dyn Disk> {
+        self.disk.clone()
+    }
+
+    /// Where the state database lies.
+    pub fn state_path(&self) -> PathBuf {
+        self.path.join(STATE_FOLDER)
+    }
+
+    /// Bytes that can still be written, to be compared with a low-water mark.
+    ///
+    /// # Errors
+    /// The file system cannot be asked.
+    pub fn free_bytes(&self) -> Result<u64, FolderError> {
+        self.disk.free_bytes().map_err(at("read free space of", &self.path))
+    }
+}
+
+/// Whether the folder has nothing but what an interrupted creation of ours leaves.
+fn check_empty(path: &Path) -> Result<(), FolderError> {
+    let names = std::fs::read_dir(path).map_err(at("list data folder", path))?;
+    for entry in names {
+        let entry = entry.map_err(at("list data folder", path))?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let ours = match name.as_str() {
+            LOCK_FILE | FORMAT_FILE_UNFINISHED => true,
+            LOG_FOLDER | STATE_FOLDER | SNAPSHOTS_FOLDER => {
+                std::fs::read_dir(entry.path()).is_ok_and(|mut names| names.next().is_none())
+            }
+            _ => false,
+        };
+        if !ours {
+            return Err(FolderError::Foreign { path: path.to_owned(), name });
+        }
+    }
+    Ok(())
+}
+
+fn lock(path: &Path) -> Result<File, FolderError> {
+    let lock_path = path.join(LOCK_FILE);
+    let mut file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(&lock_path)
+        .map_err(at("open lock file", &lock_path))?;
+    match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => {}
+        Err(rustix::io::Errno::WOULDBLOCK) => {
+            let mut pid = String::new();
+            // What the file says is for people only, so that a failure to read it does not matter.
+            let _ = file.take(20).read_to_string(&mut pid);
+            let pid = pid.trim();
+            let known = !pid.is_empty() && pid.bytes().all(|byte| byte.is_ascii_digit());
+            let pid = if known { pid } else { "unknown" }.to_owned();
+            return Err(FolderError::InUse { path: path.to_owned(), pid });
+        }
+        Err(error) => return Err(at("lock", &lock_path)(error.into())),
+    }
+    let mut write = || {
+        file.set_len(0)?;
+        file.rewind()?;
+        writeln!(file, "{}", std::process::id())
+    };
+    write().map_err(at("write lock file", &lock_path))?;
+    Ok(file)
+}
+
+/// Makes the folders, and the FORMAT file last, so that where it stands all of them do.
+fn create_layout(path: &Path, disk: &dyn Disk) -> Result<(), FolderError> {
+    let create = || {
+        for folder in [LOG_FOLDER, STATE_FOLDER, SNAPSHOTS_FOLDER] {
+            disk.create_folder(folder)?;
+        }
+        let unfinished = path.join(FORMAT_FILE_UNFINISHED);
+        let mut file = File::create(&unfinished)?;
+        let id = new_id();
+        write!(file, "{MAGIC}\nversion {VERSION}\nid {id:016x}\n")?;
+        file.sync_all()?;
+        disk.rename(FORMAT_FILE_UNFINISHED, FORMAT_FILE)?;
+        disk.sync_folder("")?;
+        // The folder's own name lies in the one above it.
+        match path.canonicalize()?.parent() {
+            Some(above) => File::open(above)?.sync_all(),
+            None => Ok(()),
+        }
+    };
+    create().map_err(at("create the layout of", path))
+}
+
+fn new_id() -> u64 {
+    use std::hash::{BuildHasher, Hasher};
+    std::hash::RandomState::new().build_hasher().finish()
+}
+
+/// Checks the FORMAT file; the folder's identity.
+fn read_format(path: &Path) -> Result<String, FolderError> {
+    let format_path = path.join(FORMAT_FILE);
+    let mut text = String::new();
+    let file = File::open(&format_path).map_err(at("open", &format_path))?;
+    file.take(FORMAT_BYTES_MAX).read_to_string(&mut text).map_err(at("read", &format_path))?;
+    let damaged = |what| FolderError::Damaged { path: format_path.clone(), what };
+    let mut lines = text.lines();
+    if lines.next() != Some(MAGIC) {
+        return Err(damaged("its first line is not that of a data folder"));
+    }
+    let version = lines.next().and_then(|line| line.strip_prefix("version ")?.parse::<u32>().ok());
+    let version = version.ok_or_else(|| damaged("its second line is no version"))?;
+    if version > VERSION {
+        return Err(FolderError::TooNew { path: path.to_owned(), version, known: VERSION });
+    }
+    let id = lines.next().and_then(|line| line.strip_prefix("id "));
+    match id {
+        Some(id) if id.len() == 16 && id.bytes().all(|byte| byte.is_ascii_hexdigit()) => Ok(id.to_owned()),
+        _ => Err(damaged("its third line is no identity")),
+    }
+}

@@ -1,0 +1,150 @@
+//! Writes that reach the database at once.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use fjall::{UserKey, UserValue};
+use mortise_core::ids::{GroupId, Installation, TenantId};
+use mortise_core::layer::Layer;
+
+use super::keys::{Prefix, VALUE_BYTES_MAX};
+use super::{StateDb, StateDbError, failed};
+
+/// Writes to commit at once. A later call overrides what an earlier one wrote to the same key.
+///
+/// Range deletes look at the database as it is when [`apply`](Self::apply) is called: no other batch may write to the
+/// same installation at the time.
+#[must_use = "a batch does nothing until it is committed"]
+pub struct StateBatch {
+    db: StateDb,
+    group: GroupId,
+    /// fjall gives all writes of a batch one sequence number, so it must not see a key twice. `None`: deleted.
+    writes: BTreeMap<UserKey, Option<UserValue>>,
+    /// Where keys are put together.
+    scratch: Vec<u8>,
+}
+
+impl StateBatch {
+    pub(super) fn new(db: StateDb, group: GroupId) -> Self {
+        Self { db, group, writes: BTreeMap::new(), scratch: Vec::new() }
+    }
+
+    /// Whether there is nothing to commit.
+    pub fn is_empty(&self) -> bool {
+        self.writes.is_empty()
+    }
+
+    /// How many keys will be written.
+    pub fn len(&self) -> usize {
+        self.writes.len()
+    }
+
+    /// Sets one of the node's own keys.
+    ///
+    /// # Errors
+    /// The key or the value is too long.
+    pub fn put_meta(&mut self, key: &[u8], value: &[u8]) -> Result<(), StateDbError> {
+        self.write(&Prefix::meta(self.group), key, Some(value))
+    }
+
+    /// Deletes one of the node's own keys.
+    ///
+    /// # Errors
+    /// The key is too long.
+    pub fn delete_meta(&mut self, key: &[u8]) -> Result<(), StateDbError> {
+        self.write(&Prefix::meta(self.group), key, None)
+    }
+
+    /// Keeps an effect.
+    ///
+    /// # Errors
+    /// The key or the value is too long.
+    pub fn put_effect(&mut self, key: &[u8], value: &[u8]) -> Result<(), StateDbError> {
+        self.write(&Prefix::effects(self.group), key, Some(value))
+    }
+
+    /// Forgets an effect.
+    ///
+    /// # Errors
+    /// The key is too long.
+    pub fn delete_effect(&mut self, key: &[u8]) -> Result<(), StateDbError> {
+        self.write(&Prefix::effects(self.group), key, None)
+    }
+
+    /// Sets one key of an installation, for restoring and importing.
+    ///
+    /// # Errors
+    /// The key or the value is too long.
+    pub fn put_state(
+        &mut self,
+        installation: Installation,
+        tenant: TenantId,
+        key: &[u8],
+        value: &[u8],
+    ) -> Result<(), StateDbError> {
+        self.write(&Prefix::state(self.group, installation, tenant), key, Some(value))
+    }
+
+    /// Carries out what an entry wrote to an installation: first its range deletes, then its points.
+    ///
+    /// # Errors
+    /// A key or a value is too long; the database cannot be read.
+    pub fn apply(
+        &mut self,
+        installation: Installation,
+        tenant: TenantId,
+        layer: &Layer,
+    ) -> Result<(), StateDbError> {
+        let prefix = Prefix::state(self.group, installation, tenant);
+        let mut ranges = layer.ranges().peekable();
+        if ranges.peek().is_some() {
+            let view = self.db.view();
+            for range in ranges {
+                let Some(bounds) = prefix.bounds(range) else { continue };
+                let pending = (bounds.0.as_ref().map(Vec::as_slice), bounds.1.as_ref().map(Vec::as_slice));
+                for (_, value) in self.writes.range_mut::<[u8], _>(pending) {
+                    *value = None;
+                }
+                for key in view.keys(&prefix, range) {
+                    self.writes.insert(key?, None);
+                }
+            }
+        }
+        for (key, value) in layer.points() {
+            self.write(&prefix, key, value.as_ref().map(Bytes::as_ref))?;
+        }
+        Ok(())
+    }
+
+    /// Writes all of it, or on an error none. Not durable before [`StateDb::persist`], but it survives the end of the
+    /// process.
+    ///
+    /// # Errors
+    /// After a failure the database takes no more writes; the process must stop.
+    pub fn commit(self) -> Result<(), StateDbError> {
+        let mut batch = fjall::OwnedWriteBatch::with_capacity(self.db.database.clone(), self.writes.len())
+            .durability(Some(fjall::PersistMode::Buffer));
+        for (key, value) in self.writes {
+            match value {
+                Some(value) => batch.insert(&self.db.keyspace, key, value),
+                None => batch.remove(&self.db.keyspace, key),
+            }
+        }
+        batch.commit().map_err(failed("commit a batch"))
+    }
+
+    fn write(&mut self, prefix: &Prefix, key: &[u8], value: Option<&[u8]>) -> Result<(), StateDbError> {
+        if key.len() > prefix.key_bytes_max() {
+            return Err(StateDbError::KeyTooLong { bytes: key.len(), max: prefix.key_bytes_max() });
+        }
+        self.scratch.clear();
+        self.scratch.extend_from_slice(prefix.as_bytes());
+        self.scratch.extend_from_slice(key);
+        let bytes = value.map_or(0, <[u8]>::len);
+        if bytes > VALUE_BYTES_MAX {
+            return Err(StateDbError::ValueTooLong { bytes, max: VALUE_BYTES_MAX });
+        }
+        self.writes.insert(self.scratch.as_slice().into(), value.map(UserValue::from));
+        Ok(())
+    }
+}
