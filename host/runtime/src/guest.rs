@@ -1,0 +1,283 @@
+//! What belongs to one instance: the state it was lent, what it has used up, and how far it may grow.
+//!
+//! Every check here decides an outcome, so it depends on the profile, on the input and on the state alone.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use mortise_core::layer::Layer;
+use mortise_core::outcome::Limit;
+use mortise_core::overlay::Overlay;
+use mortise_core::profile::Profile;
+use mortise_core::state::{Direction, KeyRange, StateReader};
+use wasmtime::ResourceLimiter;
+
+use crate::abi::Page;
+use crate::bulk::Line;
+use crate::failure::{LocalFault, Stop};
+use crate::logs::Logs;
+use crate::page;
+
+/// Most bytes of a page that a scan returns, unless its one pair has more; a larger `max-bytes` is taken as this.
+/// Pages of this size already cost next to nothing per call.
+pub const PAGE_BYTES_MAX: usize = 1 << 20;
+/// Most keys of one `get-many`; more end the call as `read_bytes_max` does. Each costs the host a lookup and a slot
+/// before a byte is copied.
+pub const GET_MANY_KEYS_MAX: usize = 65_536;
+/// Bytes of writes that `restore` and `migrate` gather before they are flushed to their target.
+const FLUSH_BYTES: u64 = 8 << 20;
+/// What a write costs in memory beside its bytes, roughly.
+const WRITE_OVERHEAD_BYTES: u64 = 96;
+
+/// What a call may do. It decides which limits hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Task {
+    /// `describe`, `validate`, `query`, `apply`, `expire`: every limit.
+    Single,
+    /// `restore`: as much may be written as fuel allows.
+    Restore,
+    /// `snapshot`, `migrate`: as much may be read, too, but no host call returns more than `read_bytes_max`.
+    ReadAll,
+}
+
+/// wasmtime's data of one instance.
+pub(crate) struct Guest {
+    pub(crate) limits: Arc<Profile>,
+    /// Set while a call lasts that may see a state.
+    pub(crate) overlay: Option<Overlay>,
+    pub(crate) meter: Meter,
+    pub(crate) growth: Growth,
+    pub(crate) logs: Logs,
+    /// Set during bulk calls.
+    pub(crate) line: Option<Line>,
+}
+
+/// What the present call has used beside the guest's own instructions.
+#[derive(Debug)]
+pub(crate) struct Meter {
+    task: Task,
+    fuel_max: u64,
+    /// Fuel that host calls cost.
+    pub(crate) fuel: u64,
+    read: u64,
+    written: u64,
+    /// Bytes written since the last flush.
+    pending: u64,
+}
+
+impl Guest {
+    pub(crate) fn new(limits: Arc<Profile>) -> Self {
+        let growth = Growth::new(&limits);
+        let meter = Meter { task: Task::Single, fuel_max: 0, fuel: 0, read: 0, written: 0, pending: 0 };
+        Self { limits, overlay: None, meter, growth, logs: Logs::default(), line: None }
+    }
+
+    /// Begins a call.
+    pub(crate) fn start(&mut self, task: Task, fuel_max: u64) {
+        self.meter = Meter { task, fuel_max, fuel: 0, read: 0, written: 0, pending: self.meter.pending };
+        self.growth.refused = None;
+    }
+
+    /// Pays for one host call that takes `bytes`.
+    pub(crate) fn charge_call(&mut self, bytes: usize) -> Result<(), Stop> {
+        if self.meter.task == Task::ReadAll {
+            self.meter.read = 0;
+        }
+        self.charge(1, bytes)
+    }
+
+    /// Pays for one key of a `get-many`: a lookup costs the host as much as a `get`.
+    pub(crate) fn charge_key(&mut self, bytes: usize) -> Result<(), Stop> {
+        self.charge(1, bytes)
+    }
+
+    /// Pays for `bytes` that a host call returns or goes through.
+    pub(crate) fn charge_bytes(&mut self, bytes: usize) -> Result<(), Stop> {
+        self.charge(0, bytes)
+    }
+
+    fn charge(&mut self, calls: u64, bytes: usize) -> Result<(), Stop> {
+        let per_bytes = (bytes as u64).div_ceil(16).saturating_mul(self.limits.fuel_host_16_bytes);
+        let cost = calls.saturating_mul(self.limits.fuel_host_call).saturating_add(per_bytes);
+        self.meter.fuel = self.meter.fuel.saturating_add(cost);
+        within(self.meter.fuel, self.meter.fuel_max, Limit::Fuel)
+    }
+
+    pub(crate) fn check_key(&self, bytes: usize) -> Result<(), Stop> {
+        within(bytes as u64, self.limits.key_bytes_max, Limit::KeyBytes)
+    }
+
+    /// A range may end just behind the longest key, which takes one byte more.
+    pub(crate) fn check_bound(&self, bytes: usize) -> Result<(), Stop> {
+        within((bytes as u64).saturating_sub(1), self.limits.key_bytes_max, Limit::KeyBytes)
+    }
+
+    pub(crate) fn check_value(&self, bytes: usize) -> Result<(), Stop> {
+        within(bytes as u64, self.limits.value_bytes_max, Limit::ValueBytes)
+    }
+
+    /// Counts `bytes` as read.
+    pub(crate) fn count_read(&mut self, bytes: usize) -> Result<(), Stop> {
+        self.meter.read = self.meter.read.saturating_add(bytes as u64);
+        within(self.meter.read, self.limits.read_bytes_max, Limit::ReadBytes)
+    }
+
+    /// Counts `bytes` as written.
+    pub(crate) fn count_written(&mut self, bytes: usize) -> Result<(), Stop> {
+        self.meter.written = self.meter.written.saturating_add(bytes as u64);
+        self.meter.pending = self.meter.pending.saturating_add(bytes as u64 + WRITE_OVERHEAD_BYTES);
+        match self.meter.task {
+            Task::Single => within(self.meter.written, self.limits.write_bytes_max, Limit::WriteBytes),
+            Task::Restore | Task::ReadAll => Ok(()),
+        }
+    }
+
+    /// The way to whoever made this bulk call.
+    pub(crate) fn line(&mut self) -> Result<&mut Line, Stop> {
+        self.line.as_mut().ok_or_else(not_lent)
+    }
+
+    pub(crate) fn overlay(&self) -> Result<&Overlay, Stop> {
+        self.overlay.as_ref().ok_or_else(not_lent)
+    }
+
+    /// The present command's writes.
+    pub(crate) fn writes(&mut self) -> Result<&mut Layer, Stop> {
+        self.overlay.as_mut().map(Overlay::command_mut).ok_or_else(not_lent)
+    }
+
+    /// The value of `key`, counted and paid for.
+    pub(crate) fn value(&mut self, value: Option<Bytes>) -> Result<Option<Vec<u8>>, Stop> {
+        let bytes = value.as_ref().map_or(0, Bytes::len);
+        self.charge_bytes(bytes)?;
+        self.count_read(bytes)?;
+        Ok(value.map(Vec::from))
+    }
+
+    /// A page of a scan, counted and paid for.
+    pub(crate) fn scan(
+        &mut self,
+        range: &KeyRange,
+        direction: Direction,
+        bytes_max: usize,
+    ) -> Result<Page, Stop> {
+        let left = self.limits.read_bytes_max.saturating_sub(self.meter.read);
+        let pairs = self.overlay()?.scan(range, direction);
+        let (page, bytes) = page::pack(pairs, direction, bytes_max.min(PAGE_BYTES_MAX), left)?;
+        self.count_read(bytes)?;
+        self.charge_bytes(page.pairs.len())?;
+        Ok(page)
+    }
+
+    /// Deletes the range, and pays for the pairs in it: storage has to delete each.
+    pub(crate) fn delete_range(&mut self, range: KeyRange) -> Result<(), Stop> {
+        let fuel_left = self.meter.fuel_max.saturating_sub(self.meter.fuel);
+        let mut cost = 0u64;
+        for pair in self.overlay()?.scan(&range, Direction::Ascending) {
+            let (key, value) = pair?;
+            let units = ((key.len() + value.len()) as u64).div_ceil(16).max(1);
+            cost = cost.saturating_add(units.saturating_mul(self.limits.fuel_host_16_bytes));
+            within(cost, fuel_left, Limit::Fuel)?;
+        }
+        self.meter.fuel = self.meter.fuel.saturating_add(cost);
+        self.writes()?.delete_range(range);
+        Ok(())
+    }
+
+    /// In bulk calls: hands what was written to the target once it is much. Reads go on over the flushed state.
+    pub(crate) fn flush_if_large(&mut self) -> Result<(), Stop> {
+        if self.line.is_some() && self.meter.pending > FLUSH_BYTES { self.flush() } else { Ok(()) }
+    }
+
+    fn flush(&mut self) -> Result<(), Stop> {
+        self.meter.pending = 0;
+        let mut overlay = self.overlay.take().ok_or_else(not_lent)?;
+        overlay.accept();
+        let line = self.line.as_mut().ok_or_else(not_lent)?;
+        self.overlay = Some(Overlay::new(line.flush(overlay.into_layer())?));
+        Ok(())
+    }
+}
+
+/// No guest holds a handle outside a call that lends it one.
+fn not_lent() -> Stop {
+    Stop::Fault(LocalFault::Call("a host function was called with nothing lent".into()))
+}
+
+fn within(value: u64, max: u64, limit: Limit) -> Result<(), Stop> {
+    if value > max { Err(Stop::Limit(limit)) } else { Ok(()) }
+}
+
+/// How far an instance's memories and tables may grow, all of a kind together. Past it, growing fails with -1, as
+/// WebAssembly has it, and [`refused`](Self::refused) says so.
+#[derive(Debug)]
+pub(crate) struct Growth {
+    memory_bytes_max: u64,
+    table_elements_max: u64,
+    pub(crate) memory_bytes: u64,
+    table_elements: u64,
+    /// The limit at which the present call was last refused growth.
+    pub(crate) refused: Option<Limit>,
+}
+
+impl Growth {
+    fn new(limits: &Profile) -> Self {
+        Self {
+            memory_bytes_max: limits.memory_bytes_max.min(Profile::MEMORY_BYTES_CEILING),
+            table_elements_max: limits.table_elements_max.min(Profile::TABLE_ELEMENTS_CEILING),
+            memory_bytes: 0,
+            table_elements: 0,
+            refused: None,
+        }
+    }
+}
+
+impl ResourceLimiter for Growth {
+    fn memory_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
+        if maximum.is_some_and(|maximum| desired > maximum) {
+            return Ok(false);
+        }
+        let total = self.memory_bytes.saturating_add(desired.saturating_sub(current) as u64);
+        if total > self.memory_bytes_max {
+            self.refused = Some(Limit::Memory);
+            return Ok(false);
+        }
+        self.memory_bytes = total;
+        Ok(true)
+    }
+
+    fn memory_grow_failed(&mut self, error: wasmtime::Error) -> wasmtime::Result<()> {
+        // "Past the type's own limits" is a plain message; what the system says has a type.
+        if error.is::<&'static str>() || error.is::<String>() {
+            return Ok(());
+        }
+        Err(wasmtime::Error::new(Stop::Fault(LocalFault::Memory(error.into()))))
+    }
+
+    fn table_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
+        if maximum.is_some_and(|maximum| desired > maximum) {
+            return Ok(false);
+        }
+        let total = self.table_elements.saturating_add(desired.saturating_sub(current) as u64);
+        if total > self.table_elements_max {
+            self.refused = Some(Limit::Table);
+            return Ok(false);
+        }
+        self.table_elements = total;
+        Ok(true)
+    }
+
+    fn table_grow_failed(&mut self, error: wasmtime::Error) -> wasmtime::Result<()> {
+        self.memory_grow_failed(error)
+    }
+}
