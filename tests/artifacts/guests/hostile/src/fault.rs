@@ -77,6 +77,7 @@ pub(crate) fn misbehave(command: &str, host: &Host<'_>) -> Reply {
             std::mem::forget(black_box(vec![0xAA_u8; 1 << 20]));
         },
         "overflow-stack" => return Ok(vec![recurse(1)]),
+        "recurse" => return Ok(descend(number(100_000_000) as u64).to_string().into_bytes()),
         // Takes more than the host gives.
         "flood-host" => loop {
             black_box(host.get(b"key"));
@@ -105,7 +106,14 @@ pub(crate) fn misbehave(command: &str, host: &Host<'_>) -> Reply {
     Ok(b"done".to_vec())
 }
 
-/// Calls itself for ever; the compiler cannot know, nor make a loop of it.
+/// Calls itself `depth` times and keeps nothing in memory: this meets the host's limit of call depth, not the end of
+/// the guest's own stack. The two operations together cannot be turned into a loop.
+fn descend(depth: u64) -> u64 {
+    if depth == 0 { 1 } else { descend(depth - 1).wrapping_mul(depth) ^ depth }
+}
+
+/// Fills the guest's own stack: calls itself for ever, with locals in memory. The compiler cannot know, nor make a
+/// loop of it.
 fn recurse(depth: u64) -> u8 {
     let frame = black_box([depth as u8; 64]);
     if black_box(false) {
