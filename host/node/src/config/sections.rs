@@ -1,0 +1,116 @@
+//! The sections of the configuration.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use super::settings::section;
+
+section! {
+    /// The node itself.
+    pub struct NodeSettings {
+        /// The node's name, in status and logs: 1 to 64 of a-z, 0-9, '-' and '_'.
+        name: String = "node-1".into();
+        /// The folder with the log, the state and the snapshots. A relative path starts at the working directory.
+        data_folder: PathBuf = "mortise-data".into();
+        /// Whether an address beyond loopback may be served without TLS or without tokens. Then anybody who
+        /// reaches it can read and write everything, or listen.
+        insecure: bool = false;
+        /// A file with [[token]] tables, in addition to those here. It is read once, at start.
+        tokens_file: Option<PathBuf> = None;
+        /// How long a stop waits for open calls to end before it cuts them off, in milliseconds.
+        drain_timeout_ms: u64 = 10_000, min 0, max 600_000;
+    }
+}
+
+section! {
+    /// Where the node listens.
+    pub struct ListenerSettings {
+        /// Address and port. Without a value: 127.0.0.1:7400 for data, 127.0.0.1:7401 for admin. Port 0: a free
+        /// one. An address beyond loopback needs TLS and tokens, or node.insecure. On loopback without any token
+        /// configured, every caller may do everything, and commands carry no principal.
+        address: Option<SocketAddr> = None;
+        /// File with the server's certificate and those that vouch for it, in PEM. Together with tls_key it turns
+        /// TLS on.
+        tls_cert: Option<PathBuf> = None;
+        /// File with the certificate's private key, in PEM.
+        tls_key: Option<PathBuf> = None;
+        /// File with the authorities, in PEM, one of which must have signed each client's certificate. Without it,
+        /// clients need no certificate. Certificates come beside tokens, not instead of them.
+        tls_client_ca: Option<PathBuf> = None;
+        /// Most connections at once. Further ones are closed as they come.
+        connections_max: usize = 1_000, min 1, max 100_000;
+        /// Most calls at once on one connection. Further ones wait in the client.
+        calls_per_connection_max: u32 = 256, min 1, max 65_536;
+    }
+}
+
+section! {
+    /// Bounds on what clients may ask of the node. They keep its memory bounded; what changes the outcome of a
+    /// command is no setting of a node, but in the group's profile.
+    pub struct Limits {
+        /// Most bytes of one gRPC message that the node takes.
+        message_bytes_max: usize = 16 << 20, min 64 << 10, max 256 << 20;
+        /// Most bytes of one command. At most message_bytes_max less 1,024.
+        command_bytes_max: usize = 8 << 20, min 1 << 10, max 64 << 20;
+        /// Writes of one stream accepted but not yet answered; beyond it the stream is not read. Also the most
+        /// writes in one message.
+        stream_writes_in_flight_max: usize = 16_384, min 1, max 1 << 20;
+        /// Bytes of commands of one stream accepted but not yet answered; beyond it the stream is not read.
+        stream_bytes_in_flight_max: usize = 32 << 20, min 64 << 10, max 1 << 30;
+        /// Writes of all clients accepted but not yet answered; beyond it writes are refused as OVERLOADED.
+        writes_in_flight_max: usize = 65_536, min 1, max 1 << 24;
+        /// Bytes of commands of all clients accepted but not yet answered; beyond it writes are refused as
+        /// OVERLOADED.
+        bytes_in_flight_max: usize = 128 << 20, min 1 << 20, max 16 << 30;
+        /// Queries that run at once, each on a thread of its own.
+        queries_max: usize = 4, min 1, max 1_024;
+        /// Queries that wait to run; beyond it they are refused as OVERLOADED.
+        queries_waiting_max: usize = 1_024, min 0, max 1 << 20;
+        /// Most bytes of a plugin's component.
+        component_bytes_max: usize = 32 << 20, min 64 << 10, max 64 << 20;
+        /// Longest that compiling a component may take, in milliseconds.
+        compile_ms_max: u64 = 30_000, min 100, max 600_000;
+    }
+}
+
+section! {
+    /// The log, the snapshots and the disk.
+    pub struct StorageSettings {
+        /// Bytes of a log segment, preallocated.
+        log_segment_bytes: u64 = 64 << 20, min 1 << 20, max 4 << 30;
+        /// Bytes of commands in one log entry, beyond which it is closed and the next one begins. A larger command
+        /// has an entry of its own.
+        entry_bytes_max: usize = 1 << 20, min 4 << 10, max 64 << 20;
+        /// Bytes of log after which the node takes a snapshot and drops the log it covers. 0: only when asked.
+        snapshot_log_bytes: u64 = 512 << 20, min 0, max 1 << 50;
+        /// Newest snapshots kept.
+        snapshots_kept: usize = 2, min 1, max 1_000;
+        /// Writes are refused as DISK_FULL while fewer bytes than this are free where the data folder is. Reads
+        /// go on.
+        free_disk_bytes_min: u64 = 512 << 20, min 0, max 1 << 50;
+    }
+}
+
+section! {
+    /// What the node writes to its standard error.
+    pub struct LoggingSettings {
+        /// text: for people. json: one object a line.
+        format: LogFormat = LogFormat::Text;
+        /// The least severe level written: error, warn, info, debug or trace; or a list by module, such as
+        /// "info,mortise_node=debug".
+        level: String = "info".into();
+    }
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people; with colours on a terminal.
+    #[default]
+    Text,
+    /// One JSON object a line.
+    Json,
+}
