@@ -1,7 +1,7 @@
 //! [`ErrorDetail`] in and out of a [`tonic::Status`].
 
 use bytes::Bytes;
-use mortise_core::outcome::{Failure, Outcome, Rejection, RejectionKind};
+use mortise_core::outcome::{Failure, Rejection, RejectionKind};
 use prost::Message;
 use tonic::{Code, Status};
 
@@ -113,15 +113,6 @@ impl From<ErrorDetail> for Status {
         let status =
             tonic_types::pb::Status { code: code.into(), message: message.clone(), details: vec![any] };
         Status::with_details(code, message, Bytes::from(status.encode_to_vec()))
-    }
-}
-
-/// What a client is told of an outcome.
-pub fn outcome_result(outcome: &Outcome) -> Result<Bytes, ErrorDetail> {
-    match outcome {
-        Outcome::Applied(reply) => Ok(reply.clone()),
-        Outcome::Rejected(rejection) => Err(ErrorDetail::rejected(rejection)),
-        Outcome::Failed(failure) => Err(ErrorDetail::failed(failure)),
     }
 }
 

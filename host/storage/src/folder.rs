@@ -126,6 +126,15 @@ impl DataFolder {
         Ok(Self { path: path.to_owned(), disk, id, _lock: lock })
     }
 
+    /// Takes the folder `path`, which must be one of ours already.
+    ///
+    /// # Errors
+    /// As [`DataFolder::open`]; there is no data folder.
+    pub fn open_existing(path: &Path) -> Result<Self, FolderError> {
+        std::fs::metadata(path.join(FORMAT_FILE)).map_err(at("find the data folder's", &path.join(FORMAT_FILE)))?;
+        Self::open(path)
+    }
+
     /// The folder.
     pub fn path(&self) -> &Path {
         &self.path
@@ -255,3 +264,6 @@ fn read_format(path: &Path) -> Result<String, FolderError> {
         _ => Err(damaged("its third line is no identity")),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,431 @@
+//! The state machine: carries out entries, one after the other, against the state database and the tables.
+//!
+//! ```text
+//!   entry ─▶ plugin calls over an overlay ─▶ one batch: effects, tenant records, session records, applied index
+//!                                            └─▶ committed without fsync ─▶ tables in memory ─▶ results
+//! ```
+//! A crash between the log's fsync and the batch loses nothing: the entry is applied again, from the same state.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use bytes::Bytes;
+use mortise_core::codec::Writer;
+use mortise_core::digest::Context;
+use mortise_core::entry::{Body, Command, Entry, SessionChange};
+use mortise_core::ids::{LogIndex, PluginDigest, Sequence, SessionId, TenantId};
+use mortise_core::layer::Effect;
+use mortise_core::outcome::Outcome;
+use mortise_core::session::SessionDelta;
+use mortise_runtime::{Applied as Call, Applier, LocalFault};
+use mortise_storage::state::{StateBatch, StateDbError};
+
+use super::plan::{CommandResult, Plan};
+use super::plugin_log;
+use super::records::TableWrites;
+use super::shared::Shared;
+use super::snapshot::SnapshotError;
+use super::tables::{Tables, TablesError, Tenant};
+use crate::metrics::TenantMetrics;
+
+/// Tenants that keep an instance warm. More take turns: bounds memory, not tenants.
+const APPLIERS_MAX: usize = 32;
+/// Commands whose effects are kept for watchers, a tenant.
+pub(crate) const WATCH_COMMANDS_MAX: u64 = 100_000;
+
+/// The replica cannot go on: a fault of this machine, or of its data.
+#[derive(Debug, thiserror::Error)]
+pub enum Fault {
+    /// A plugin could not be run, for a reason of this machine.
+    #[error(transparent)]
+    Runtime(#[from] LocalFault),
+    /// The state database failed.
+    #[error(transparent)]
+    Database(#[from] StateDbError),
+    /// The tables are damaged.
+    #[error(transparent)]
+    Tables(#[from] TablesError),
+    /// A snapshot could not be written or read.
+    #[error("snapshot: {0}")]
+    Snapshot(#[source] SnapshotError),
+    /// The entry contradicts the state.
+    #[error("entry {index}: {problem}")]
+    Contradiction {
+        /// The entry.
+        index: LogIndex,
+        /// What is wrong.
+        problem: String,
+    },
+}
+
+/// What became of an entry.
+#[derive(Debug)]
+pub(crate) enum EntryResult {
+    /// Of commands: one result each.
+    Commands(Vec<CommandResult>),
+    /// Of anything else: done, or refused with a reason that is the same on every replica.
+    Other(Result<(), Refused>),
+}
+
+/// Why an entry other than commands changed nothing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Refused {
+    NoSuch(&'static str),
+    Exists(&'static str),
+    Precondition(String),
+}
+
+/// See the module's documentation.
+pub(crate) struct Machine {
+    pub(super) shared: Arc<Shared>,
+    appliers: HashMap<TenantId, WarmApplier>,
+}
+
+struct WarmApplier {
+    plugin: PluginDigest,
+    profile: u64,
+    applier: Applier,
+    used: LogIndex,
+}
+
+impl Machine {
+    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+        Self { shared, appliers: HashMap::new() }
+    }
+
+    /// Applies the next entry.
+    pub(crate) fn apply(&mut self, entry: &Entry) -> Result<EntryResult, Fault> {
+        let start = Instant::now();
+        self.check_order(entry)?;
+        let mut batch = self.shared.db.batch(self.shared.group);
+        let (result, commands) = match &entry.body {
+            Body::Commands(commands) => {
+                (EntryResult::Commands(self.commands(entry, commands, batch)?), commands.len())
+            }
+            body => {
+                let done = self.other(entry, body, &mut batch)?;
+                self.commit(entry, batch, |_| {})?;
+                (EntryResult::Other(done), 0)
+            }
+        };
+        self.shared.positions.applied.store(entry.index.0, Ordering::Release);
+        self.shared.metrics.entry_applied(start.elapsed(), commands);
+        Ok(result)
+    }
+
+    /// Makes instances ready for the next entries: off the write path.
+    pub(crate) fn warm(&mut self, index: LogIndex) -> Result<(), Fault> {
+        for warm in self.appliers.values_mut().filter(|warm| warm.used == index) {
+            warm.applier.warm()?;
+        }
+        Ok(())
+    }
+
+    fn check_order(&self, entry: &Entry) -> Result<(), Fault> {
+        let tables = self.shared.tables();
+        let contradiction = |problem| Fault::Contradiction { index: entry.index, problem };
+        if entry.index != tables.applied.index.next() {
+            return Err(contradiction(format!("the last one applied is {}", tables.applied.index)));
+        }
+        if entry.epoch < tables.applied.epoch || entry.time < tables.applied.time {
+            return Err(contradiction("its epoch or its time goes back".into()));
+        }
+        if entry.profile != tables.profile.version {
+            let (named, present) = (entry.profile, tables.profile.version);
+            return Err(contradiction(format!("it names profile {named}, in force is {present}")));
+        }
+        Ok(())
+    }
+
+    /// Writes the batch, with the applied index, and then shows its results to everybody.
+    fn commit(
+        &self,
+        entry: &Entry,
+        mut batch: StateBatch,
+        publish: impl FnOnce(&mut Tables),
+    ) -> Result<(), Fault> {
+        let mut applied = self.shared.tables().applied;
+        (applied.index, applied.epoch, applied.time) = (entry.index, entry.epoch, entry.time);
+        applied.put(&mut batch)?;
+        batch.commit()?;
+        let mut tables = self.shared.tables_mut();
+        tables.applied = applied;
+        publish(&mut tables);
+        Ok(())
+    }
+
+    fn commands(
+        &mut self,
+        entry: &Entry,
+        commands: &[Command],
+        mut batch: StateBatch,
+    ) -> Result<Vec<CommandResult>, Fault> {
+        let plan = Plan::make(&self.shared.tables(), commands);
+        let mut results = plan.results;
+        let mut tenants = Vec::with_capacity(plan.shares.len());
+        for share in plan.shares {
+            let mut tenant = share.tenant;
+            self.share(entry, commands, share.id, &mut tenant, &share.commands, &mut results, &mut batch)?;
+            batch.put_tenant(share.id, &tenant)?;
+            tenants.push((share.id, tenant));
+        }
+        for (duplicate, original) in plan.duplicates {
+            results[duplicate] = results[original].clone();
+        }
+        let results: Vec<CommandResult> =
+            results.into_iter().map(|result| result.unwrap_or(CommandResult::NoSuchTenant)).collect();
+        self.record(entry, commands, &plan.executed, &results, &mut batch)?;
+        self.commit(entry, batch, |tables| {
+            for (id, tenant) in tenants {
+                tables.insert_tenant(id, tenant);
+            }
+        })?;
+        Ok(results)
+    }
+
+    /// Runs one tenant's commands of the entry, in a fresh instance.
+    #[allow(clippy::too_many_arguments)] // One caller; a struct would only name them twice.
+    fn share(
+        &mut self,
+        entry: &Entry,
+        commands: &[Command],
+        id: TenantId,
+        tenant: &mut Tenant,
+        which: &[usize],
+        results: &mut [Option<CommandResult>],
+        batch: &mut StateBatch,
+    ) -> Result<(), Fault> {
+        let state = self.shared.db.reader(self.shared.group, tenant.installation, id);
+        let metrics = self.shared.metrics.tenant(&tenant.name);
+        let applier = self.applier(id, tenant.plugin, entry.index)?;
+        let mut calls = applier.begin(state)?;
+        calls.keep_effects(tenant.watch);
+        for &at in which {
+            let Some(command) = commands.get(at) else { continue };
+            tenant.sequence += 1;
+            let context =
+                Context { sequence: tenant.sequence, time: entry.time, principal: command.principal.clone() };
+            let call = calls.apply(tenant.digest, &context, &command.payload)?;
+            note_call(&metrics, tenant, &call);
+            put_effects(batch, id, tenant, &call)?;
+            results[at] = Some(CommandResult::Outcome(call.outcome));
+        }
+        let layer = calls.finish();
+        if let Some(due) = layer.due() {
+            tenant.due = due;
+        }
+        batch.apply(tenant.installation, id, &layer)?;
+        Ok(())
+    }
+
+    /// Records outcomes in the session table.
+    fn record(
+        &self,
+        entry: &Entry,
+        commands: &[Command],
+        executed: &[bool],
+        results: &[CommandResult],
+        batch: &mut StateBatch,
+    ) -> Result<(), Fault> {
+        if commands.iter().all(|command| command.session == SessionId::NONE) {
+            return Ok(());
+        }
+        let mut delta = SessionDelta::default();
+        let mut tables = self.shared.tables_mut();
+        for ((command, executed), result) in commands.iter().zip(executed).zip(results) {
+            let key = (command.tenant, command.session);
+            if let (true, CommandResult::Outcome(outcome)) = (*executed, result) {
+                tables.sessions.record(key, command.sequence, entry.index, outcome.clone(), &mut delta);
+            }
+        }
+        let mut answered: HashMap<_, Sequence> = HashMap::new();
+        for command in commands.iter().filter(|command| command.session != SessionId::NONE) {
+            let up_to = answered.entry((command.tenant, command.session)).or_default();
+            *up_to = (*up_to).max(command.answered_up_to);
+        }
+        for (key, up_to) in answered {
+            tables.sessions.touch(key, entry.time, up_to, &mut delta);
+        }
+        let writes = tables.sessions.writes(entry.index, delta);
+        drop(tables);
+        for write in writes {
+            batch.session_write(write, &self.shared.db, self.shared.group)?;
+        }
+        Ok(())
+    }
+
+    /// Everything but commands.
+    fn other(
+        &mut self,
+        entry: &Entry,
+        body: &Body,
+        batch: &mut StateBatch,
+    ) -> Result<Result<(), Refused>, Fault> {
+        match body {
+            Body::EpochStart => {
+                batch.put_epoch(entry.epoch, entry.index)?;
+                self.shared.tables_mut().epochs.insert(entry.epoch, entry.index);
+                Ok(Ok(()))
+            }
+            Body::Session(change) => self.session(entry, change, batch),
+            Body::TenantCreate(create) => self.create(entry, create, batch),
+            Body::TenantDrop { tenant } => self.drop_tenant(*tenant, batch),
+            Body::TenantSwitch { tenant, plugin } => self.switch(*tenant, *plugin, batch),
+            Body::Plugin { component } => self.plugin(entry, component, batch),
+            Body::Profile(profile) => self.profile(profile, batch),
+            Body::Expire { tenant } => self.expire(entry, *tenant, batch),
+            Body::Import(import) => self.import(entry, import, batch),
+            Body::Commands(_) => Ok(Ok(())),
+        }
+    }
+
+    fn session(
+        &mut self,
+        entry: &Entry,
+        change: &SessionChange,
+        batch: &mut StateBatch,
+    ) -> Result<Result<(), Refused>, Fault> {
+        let mut delta = SessionDelta::default();
+        let mut tables = self.shared.tables_mut();
+        let done = match change {
+            SessionChange::Open { tenant, .. } if !tables.tenants.contains_key(tenant) => {
+                Err(Refused::NoSuch("tenant"))
+            }
+            SessionChange::Open { tenant, ttl_ms } => {
+                let key = (*tenant, SessionId(entry.index.0));
+                let opened = tables.sessions.open(key, *ttl_ms, entry.time, &mut delta);
+                opened
+                    .then_some(())
+                    .ok_or_else(|| Refused::Precondition("the tenant has too many sessions".into()))
+            }
+            SessionChange::Close { tenant, session } => {
+                let closed = tables.sessions.close((*tenant, *session), &mut delta);
+                closed.then_some(()).ok_or(Refused::NoSuch("session"))
+            }
+            SessionChange::Expire { sessions } => {
+                for key in sessions {
+                    tables.sessions.expire(*key, entry.time, &mut delta);
+                }
+                Ok(())
+            }
+        };
+        let writes = tables.sessions.writes(entry.index, delta);
+        drop(tables);
+        for write in writes {
+            batch.session_write(write, &self.shared.db, self.shared.group)?;
+        }
+        Ok(done)
+    }
+
+    fn expire(
+        &mut self,
+        entry: &Entry,
+        id: TenantId,
+        batch: &mut StateBatch,
+    ) -> Result<Result<(), Refused>, Fault> {
+        let Some(mut tenant) = self.shared.tables().tenants.get(&id).cloned() else {
+            return Ok(Err(Refused::NoSuch("tenant")));
+        };
+        if tenant.due.is_none_or(|due| due > entry.time.0) {
+            return Ok(Err(Refused::Precondition("nothing is due".into())));
+        }
+        tenant.due = None;
+        tenant.sequence += 1;
+        let state = self.shared.db.reader(self.shared.group, tenant.installation, id);
+        let applier = self.applier(id, tenant.plugin, entry.index)?;
+        let mut calls = applier.begin(state)?;
+        calls.keep_effects(tenant.watch);
+        let context = Context { sequence: tenant.sequence, time: entry.time, principal: None };
+        let call = calls.expire(tenant.digest, &context)?;
+        let layer = calls.finish();
+        note_call(&self.shared.metrics.tenant(&tenant.name), &mut tenant, &call);
+        put_effects(batch, id, &tenant, &call)?;
+        if let Some(due) = layer.due() {
+            tenant.due = due;
+        }
+        batch.apply(tenant.installation, id, &layer)?;
+        batch.put_tenant(id, &tenant)?;
+        self.shared.tables_mut().insert_tenant(id, tenant);
+        Ok(Ok(()))
+    }
+
+    fn applier(
+        &mut self,
+        id: TenantId,
+        plugin: PluginDigest,
+        index: LogIndex,
+    ) -> Result<&mut Applier, Fault> {
+        if self.appliers.len() >= APPLIERS_MAX && !self.appliers.contains_key(&id) {
+            let oldest = self.appliers.iter().min_by_key(|(_, warm)| warm.used).map(|(id, _)| *id);
+            oldest.map(|oldest| self.appliers.remove(&oldest));
+        }
+        let tables = self.shared.tables();
+        let profile = tables.profile.version;
+        let fits = |warm: &WarmApplier| warm.plugin == plugin && warm.profile == profile;
+        if !self.appliers.get(&id).is_some_and(fits) {
+            let known = tables.plugins.get(&plugin).ok_or_else(|| Fault::Contradiction {
+                index,
+                problem: format!("tenant {id} uses plugin {plugin}, which the group does not know"),
+            })?;
+            let applier = known.plugin.applier(&tables.profile);
+            self.appliers.insert(id, WarmApplier { plugin, profile, applier, used: index });
+        }
+        drop(tables);
+        let warm = self
+            .appliers
+            .get_mut(&id)
+            .ok_or_else(|| Fault::Contradiction { index, problem: format!("tenant {id} has no applier") })?;
+        warm.used = index;
+        Ok(&mut warm.applier)
+    }
+
+    /// Forgets a tenant's warm instance.
+    pub(super) fn forget(&mut self, id: TenantId) {
+        self.appliers.remove(&id);
+    }
+}
+
+/// Moves the tenant's chain on, counts, and shows what the plugin wrote to the operator's log.
+fn note_call(metrics: &TenantMetrics, tenant: &mut Tenant, call: &Call) {
+    tenant.digest = call.digest;
+    metrics.fuel.inc_by(call.fuel);
+    match &call.outcome {
+        Outcome::Applied(_) => metrics.applied.inc(),
+        Outcome::Rejected(_) => metrics.rejected.inc(),
+        Outcome::Failed(failure) => {
+            tenant.failures += 1;
+            tracing::warn!(tenant = tenant.name, %failure, "a command failed");
+            metrics.failed.inc()
+        }
+    };
+    plugin_log::show(metrics, &tenant.name, &call.logs);
+}
+
+/// Keeps a call's effects beside its outcome, for watchers.
+fn put_effects(
+    batch: &mut StateBatch,
+    id: TenantId,
+    tenant: &Tenant,
+    call: &Call,
+) -> Result<(), StateDbError> {
+    let Some(effects) = &call.effects else { return Ok(()) };
+    batch.put_effect(&effect_key(id, tenant.sequence), &encode_effects(&call.outcome, effects))?;
+    match tenant.sequence.checked_sub(WATCH_COMMANDS_MAX) {
+        Some(old) => batch.delete_effect(&effect_key(id, old)),
+        None => Ok(()),
+    }
+}
+
+fn effect_key(id: TenantId, sequence: u64) -> Vec<u8> {
+    [id.0.to_be_bytes(), sequence.to_be_bytes()].concat()
+}
+
+fn encode_effects(outcome: &Outcome, effects: &[Effect]) -> Bytes {
+    let mut writer = Writer::default();
+    outcome.encode(&mut writer);
+    writer.count(effects.len() as u64);
+    effects.iter().for_each(|effect| effect.encode(&mut writer));
+    writer.finish()
+}

@@ -1,0 +1,212 @@
+//! One replica of one group: it owns a data folder, and leads by itself.
+//!
+//! Four threads: the *driver* (admission, batching, answers), the *log writer* (append, fsync), the *apply thread*
+//! (plugins, state) and the *janitor* (deletes what dropped tenants left). [`Replica`] is the handle to them.
+
+mod admin;
+mod admission;
+mod api;
+mod apply;
+mod driver;
+mod import;
+mod install;
+mod janitor;
+mod machine;
+mod open;
+mod options;
+mod plan;
+mod plugin_log;
+mod query;
+mod records;
+mod shared;
+mod snapshot;
+mod staged;
+mod tables;
+mod upkeep;
+mod verify;
+mod writer;
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use bytes::Bytes;
+use crossbeam_channel::Sender;
+use mortise_core::ids::{LogIndex, TenantId};
+use mortise_core::profile::Profile;
+use mortise_runtime::Runtime;
+use mortise_storage::disk::Disk;
+use tokio::sync::{oneshot, watch};
+
+pub use self::admin::COMPONENT_BYTES_MAX;
+pub use self::api::{
+    AdminError, Answer, AnswerSink, PluginInfo, QueryError, ReplicaStatus, SnapshotTaken, TenantInfo, Write,
+    WriteError, Written,
+};
+pub use self::machine::Fault;
+pub use self::open::StartError;
+pub use self::options::ReplicaOptions;
+pub use self::snapshot::SnapshotError;
+pub use self::tables::TablesError;
+pub use self::verify::{TenantReport, VerifyReport, verify};
+
+use self::apply::ApplyJob;
+use self::driver::Event;
+use self::query::Queries;
+use self::shared::Shared;
+use crate::metrics::Metrics;
+
+/// A running replica. Cheap to clone; the last one to go does not stop it: [`Replica::shutdown`] does.
+#[derive(Clone)]
+pub struct Replica {
+    shared: Arc<Shared>,
+    events: Sender<Event>,
+    apply: Sender<ApplyJob>,
+    queries: Arc<Queries>,
+    threads: Arc<open::Threads>,
+}
+
+impl Replica {
+    /// Opens the data folder, recovers, and returns when the replica serves. Blocks for as long as recovery takes.
+    ///
+    /// # Errors
+    /// The folder is in use, damaged or not ours; a plugin does not load; the log cannot be applied. Nothing is
+    /// deleted in any case.
+    pub fn start(
+        options: ReplicaOptions,
+        runtime: Runtime,
+        metrics: Arc<Metrics>,
+    ) -> Result<Replica, StartError> {
+        open::start(options, None, runtime, metrics)
+    }
+
+    /// The same, with log and snapshots on a disk of the caller's: for tests with disks that fail.
+    ///
+    /// # Errors
+    /// As [`Replica::start`].
+    pub fn start_on(
+        options: ReplicaOptions,
+        disk: Arc<dyn Disk>,
+        runtime: Runtime,
+        metrics: Arc<Metrics>,
+    ) -> Result<Replica, StartError> {
+        open::start(options, Some(disk), runtime, metrics)
+    }
+
+    /// Takes writes in. Never blocks: refusals come as answers. `stream` is a number unique to the caller's stream,
+    /// larger than that of every older stream; 0: no stream. A session's writes are taken only from the newest
+    /// stream that named it.
+    pub fn submit(&self, writes: Vec<Write>, stream: u64, sink: Arc<dyn AnswerSink>) {
+        if writes.is_empty() {
+            return;
+        }
+        let max = self.shared.options.command_bytes_max;
+        let bytes = writes.iter().map(|write| write.payload.len()).sum();
+        if let Some(large) = writes.iter().map(|write| write.payload.len()).find(|bytes| *bytes > max) {
+            let error = WriteError::TooLarge { what: "a command", bytes: large, max };
+            return admission::refuse(&writes, &sink, &error);
+        }
+        if let Err(full) = self.shared.in_flight.reserve(writes.len(), bytes, &self.shared.options) {
+            return admission::refuse(&writes, &sink, &WriteError::Overloaded(full));
+        }
+        if let Err(error) = self.events.send(Event::Writes(writes, stream, sink))
+            && let Event::Writes(writes, _, sink) = error.into_inner()
+        {
+            self.shared.in_flight.release(writes.len(), bytes);
+            admission::refuse(&writes, &sink, &self.gone());
+        }
+    }
+
+    /// One write, to its answer.
+    ///
+    /// # Errors
+    /// See [`WriteError`].
+    pub async fn write(&self, write: Write) -> Result<Written, WriteError> {
+        let (sender, receiver) = oneshot::channel();
+        self.submit(vec![write], 0, Arc::new(OneAnswer(std::sync::Mutex::new(Some(sender)))));
+        receiver.await.unwrap_or_else(|_| Err(self.gone()))
+    }
+
+    /// One read, of applied state: it sees every write acknowledged before it was asked. The index says how far the
+    /// log had been applied.
+    ///
+    /// # Errors
+    /// See [`QueryError`].
+    pub async fn query(
+        &self,
+        tenant: TenantId,
+        principal: Option<String>,
+        request: Bytes,
+    ) -> Result<(Bytes, LogIndex), QueryError> {
+        self.queries.query(tenant, principal, request).await
+    }
+
+    /// The id of the tenant with this name.
+    pub fn tenant(&self, name: &str) -> Option<TenantId> {
+        self.shared.tables().names.get(name).copied()
+    }
+
+    /// The profile in force.
+    pub fn profile(&self) -> Profile {
+        self.shared.tables().profile.as_ref().clone()
+    }
+
+    /// Why the replica stopped, as soon as it did.
+    pub fn fault(&self) -> watch::Receiver<Option<String>> {
+        self.shared.fault.subscribe()
+    }
+
+    /// How it is.
+    pub fn status(&self) -> ReplicaStatus {
+        let positions = &self.shared.positions;
+        let tables = self.shared.tables();
+        ReplicaStatus {
+            epoch: positions.epoch.load(Ordering::Relaxed),
+            last_index: positions.last.load(Ordering::Relaxed),
+            commit_index: positions.commit.load(Ordering::Relaxed),
+            applied_index: tables.applied.index.0,
+            log_first_index: positions.log_first.load(Ordering::Relaxed),
+            log_bytes: positions.log_bytes.load(Ordering::Relaxed),
+            state_disk_bytes: self.shared.db.disk_bytes().unwrap_or_default(),
+            free_disk_bytes: self.shared.free_bytes(),
+            snapshot_index: positions.snapshot.load(Ordering::Relaxed),
+            tenants: tables.tenants.len() as u64,
+            plugins: tables.plugins.len() as u64,
+            sessions: tables.sessions.len() as u64,
+            log_time_ms: tables.applied.time.0,
+            writes_refused: self.shared.refusal().as_ref().map(ToString::to_string),
+            fault: self.shared.fault.borrow().clone(),
+        }
+    }
+
+    /// Takes nothing more in, answers what was accepted, stops the threads and closes the data folder.
+    pub async fn shutdown(&self) {
+        let (sender, receiver) = oneshot::channel();
+        if self.events.send(Event::Shutdown(sender)).is_ok() {
+            // A driver that is gone has stopped already.
+            let _ = receiver.await;
+        }
+        let threads = self.threads.clone();
+        if let Err(error) = tokio::task::spawn_blocking(move || threads.join()).await {
+            tracing::error!(%error, "stop the replica's threads");
+        }
+    }
+
+    /// The error of a request that finds no driver.
+    fn gone(&self) -> WriteError {
+        self.shared.fault.borrow().clone().map_or(WriteError::ShuttingDown, WriteError::Stopped)
+    }
+}
+
+/// The sink of a single write.
+struct OneAnswer(std::sync::Mutex<Option<oneshot::Sender<Result<Written, WriteError>>>>);
+
+impl AnswerSink for OneAnswer {
+    fn answers(&self, answers: Vec<Answer>) {
+        for answer in answers {
+            if let Some(sender) = shared::lock(&self.0).take() {
+                // A caller that went away needs no answer.
+                let _ = sender.send(answer.result);
+            }
+        }
+    }
+}

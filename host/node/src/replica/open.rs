@@ -1,0 +1,287 @@
+//! Opening a data folder: recovery, replay, and the start of the replica's threads.
+
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender};
+use mortise_core::codec::DecodeError;
+use mortise_core::entry::Entry;
+use mortise_core::ids::{Epoch, LogIndex};
+use mortise_runtime::{NATIVE_STACK_BYTES_MIN, Runtime};
+use mortise_storage::disk::Disk;
+use mortise_storage::snapshot::{list_snapshots, remove_leftovers};
+use mortise_storage::{
+    DataFolder, FolderError, Log, LogError, LogOptions, LogReader, SnapshotReader, StateDb, StateDbError,
+    StateDbOptions,
+};
+use tokio::sync::oneshot;
+
+use super::driver::Driver;
+use super::machine::{Fault, Machine};
+use super::options::ReplicaOptions;
+use super::query::Queries;
+use super::shared::{Shared, lock};
+use super::snapshot::{SnapshotError, restore_group};
+use super::tables::{Tables, TablesError};
+use super::writer::note_extent;
+use super::{Replica, WriteError, apply, janitor, writer};
+use crate::metrics::Metrics;
+
+/// Bytes of log read at once during replay.
+const REPLAY_BYTES: usize = 8 << 20;
+/// How often replay says how far it is.
+const REPLAY_REPORT_EVERY: Duration = Duration::from_secs(2);
+
+/// Why a replica could not start. Nothing was deleted.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The data folder cannot be used.
+    #[error(transparent)]
+    Folder(#[from] FolderError),
+    /// The log is damaged, or cannot be read or written.
+    #[error("open the log: {0}")]
+    Log(#[from] LogError),
+    /// The state database cannot be opened.
+    #[error(
+        "open the state: {0}; the log and the snapshots are the truth: move the folder `state` aside, and the next \
+         start rebuilds it from them"
+    )]
+    State(#[from] StateDbError),
+    /// The tables in the state are damaged.
+    #[error("{0}; move the folder `state` aside, and the next start rebuilds it from snapshot and log")]
+    Tables(#[from] TablesError),
+    /// A snapshot folder cannot be read.
+    #[error(transparent)]
+    Snapshots(#[from] mortise_storage::SnapshotError),
+    /// The log begins behind what the state holds, and no snapshot closes the gap.
+    #[error(
+        "the log begins at entry {first}, the state ends at {applied}, and no snapshot reaches from one to the \
+         other{tried}: restore the data folder from a copy"
+    )]
+    Gap {
+        /// First index of the log.
+        first: LogIndex,
+        /// The state's last index.
+        applied: LogIndex,
+        /// What was wrong with the snapshots there are.
+        tried: String,
+    },
+    /// The state knows entries that the log has lost.
+    #[error(
+        "the log ends at entry {last}, but the state holds entries up to {applied}: the log has lost what was \
+         acknowledged; restore the data folder from a copy"
+    )]
+    LogLost {
+        /// Last index of the log.
+        last: LogIndex,
+        /// The state's last index.
+        applied: LogIndex,
+    },
+    /// An entry cannot be read.
+    #[error("entry {index} of the log: {error}")]
+    Entry {
+        /// Its index.
+        index: LogIndex,
+        /// Why.
+        error: DecodeError,
+    },
+    /// An entry cannot be applied.
+    #[error("apply the log: {0}")]
+    Apply(#[from] Fault),
+    /// A thread cannot be started.
+    #[error("start a thread: {0}")]
+    Thread(std::io::Error),
+    /// The replica stopped while it started.
+    #[error("begin an epoch: {0}")]
+    Begin(WriteError),
+}
+
+/// The replica's threads, and what they need until the last one is gone.
+pub(crate) struct Threads {
+    running: Mutex<Option<Running>>,
+}
+
+struct Running {
+    handles: Vec<JoinHandle<()>>,
+    janitor: Sender<()>,
+    db: StateDb,
+    /// Locked until here.
+    _folder: DataFolder,
+}
+
+impl Threads {
+    /// Waits until every thread has ended; then closes the data folder.
+    pub(crate) fn join(&self) {
+        let Some(running) = lock(&self.running).take() else { return };
+        drop(running.janitor);
+        for handle in running.handles {
+            if handle.join().is_err() {
+                tracing::error!("a thread of the replica panicked");
+            }
+        }
+        if let Err(error) = running.db.persist() {
+            // The log has it all.
+            tracing::warn!(%error, "persist the state while stopping");
+        }
+    }
+}
+
+/// See [`Replica::start`].
+pub(crate) fn start(
+    options: ReplicaOptions,
+    disk: Option<Arc<dyn Disk>>,
+    runtime: Runtime,
+    metrics: Arc<Metrics>,
+) -> Result<Replica, StartError> {
+    let folder = DataFolder::open(&options.data)?;
+    let disk = disk.unwrap_or_else(|| folder.disk());
+    for name in remove_leftovers(disk.as_ref())? {
+        tracing::warn!(name, "removed an unfinished snapshot");
+    }
+    let layout = LogOptions { segment_bytes: options.segment_bytes, ..LogOptions::default() };
+    let (log, recovery) = Log::open(disk.clone(), layout)?;
+    if let Some(torn) = &recovery.torn {
+        tracing::warn!(
+            file = torn.file,
+            offset = torn.offset,
+            bytes = torn.bytes,
+            "cut a torn tail of the log"
+        );
+    }
+    let db = StateDb::open(&folder.state_path(), StateDbOptions::default())?;
+    let tables = recover_tables(&options, &db, disk.as_ref(), &runtime, &log)?;
+    let shared = Arc::new(Shared::new(options, db, disk, runtime, metrics, tables));
+    shared.check_disk();
+    note_extent(&log, &shared);
+    note_snapshot(&shared)?;
+    let mut machine = Machine::new(shared.clone());
+    replay(&mut machine, &shared, &log.reader())?;
+    let epoch = log.last_epoch().max(shared.tables().applied.epoch).next();
+    launch(shared, machine, log, folder, epoch)
+}
+
+/// Reads the tables, or rebuilds them and the state from a snapshot where the log does not reach back to them.
+fn recover_tables(
+    options: &ReplicaOptions,
+    db: &StateDb,
+    disk: &dyn Disk,
+    runtime: &Runtime,
+    log: &Log,
+) -> Result<Tables, StartError> {
+    let tables = Tables::read(db, options.group, &|bytes| runtime.load(bytes))?;
+    let (applied, first, last) = (tables.applied.index, log.first_index(), log.last_index());
+    if applied > last {
+        return Err(StartError::LogLost { last, applied });
+    }
+    if applied.next() >= first {
+        return Ok(tables);
+    }
+    if applied > LogIndex(0) {
+        // A state that lost its newest part is not rebuilt over: it is kept for whoever looks into it.
+        let tried = "; move the folder `state` aside to have it rebuilt from a snapshot".to_owned();
+        return Err(StartError::Gap { first, applied, tried });
+    }
+    let mut tried = String::new();
+    for name in list_snapshots(disk)?.iter().rev() {
+        let opened = SnapshotReader::open(disk, name).map_err(|error| Fault::Snapshot(error.into()));
+        match opened.and_then(|file| restore_group(db, options.group, runtime, file)) {
+            Ok(tables) if tables.applied.index.next() >= first && tables.applied.index <= last => {
+                tracing::warn!(name, index = tables.applied.index.0, "rebuilt the state from a snapshot");
+                return Ok(tables);
+            }
+            Ok(tables) => tried += &format!("; snapshot {name} ends at {}", tables.applied.index),
+            Err(Fault::Snapshot(error)) => tried += &format!("; snapshot {name}: {error}"),
+            Err(fault) => return Err(fault.into()),
+        }
+    }
+    Err(StartError::Gap { first, applied, tried })
+}
+
+fn note_snapshot(shared: &Shared) -> Result<(), StartError> {
+    let newest = list_snapshots(shared.disk.as_ref())?.pop();
+    let index = newest.and_then(|name| name.parse().ok()).unwrap_or(0);
+    shared.positions.snapshot.store(index, Ordering::Relaxed);
+    Ok(())
+}
+
+/// Applies what the log holds beyond the state.
+fn replay(machine: &mut Machine, shared: &Shared, log: &LogReader) -> Result<(), StartError> {
+    let (start, mut reported) = (Instant::now(), Instant::now());
+    let first = shared.tables().applied.index.next();
+    let last = log.last_index();
+    let mut next = first;
+    while next <= last {
+        for record in log.read(next, REPLAY_BYTES)? {
+            let entry = Entry::decode(record.epoch, record.index, record.payload)
+                .map_err(|error| StartError::Entry { index: record.index, error })?;
+            machine.apply(&entry)?;
+            next = record.index.next();
+        }
+        if reported.elapsed() >= REPLAY_REPORT_EVERY {
+            reported = Instant::now();
+            tracing::info!(at = next.0, last = last.0, "replaying the log");
+        }
+    }
+    if next > first {
+        tracing::info!(entries = next.0 - first.0, took = ?start.elapsed(), "replayed the log");
+    }
+    Ok(())
+}
+
+fn launch(
+    shared: Arc<Shared>,
+    machine: Machine,
+    log: Log,
+    folder: DataFolder,
+    epoch: Epoch,
+) -> Result<Replica, StartError> {
+    shared.positions.epoch.store(epoch.0, Ordering::Relaxed);
+    // None of these channels has a bound of its own: writes are bounded by `InFlight`, entries by the writes in
+    // them, and everything else by its caller waiting for an answer.
+    let (events, event_queue) = crossbeam_channel::unbounded();
+    let (writer_jobs, writer_queue) = crossbeam_channel::unbounded();
+    let (apply_jobs, apply_queue) = crossbeam_channel::unbounded();
+    let (janitor_stop, janitor_stopped) = crossbeam_channel::bounded(0);
+    let (started, waits) = oneshot::channel();
+    let driver = Driver::new(shared.clone(), event_queue, writer_jobs, apply_jobs.clone(), epoch);
+    let handles = vec![
+        spawn("log", {
+            let (s, e) = (shared.clone(), events.clone());
+            move || writer::run(log, &s, &writer_queue, &e)
+        })?,
+        spawn("apply", {
+            let e = events.clone();
+            move || apply::run(machine, &apply_queue, &e)
+        })?,
+        spawn("driver", move || driver.run(started))?,
+        spawn("janitor", {
+            let s = shared.clone();
+            let stop: Receiver<()> = janitor_stopped;
+            move || janitor::run(&s, &stop)
+        })?,
+    ];
+    let running = Running { handles, janitor: janitor_stop, db: shared.db.clone(), _folder: folder };
+    let threads = Arc::new(Threads { running: Mutex::new(Some(running)) });
+    match waits.blocking_recv() {
+        Ok(Ok(Ok(_))) => {}
+        Ok(Err(error)) => return Err(StartError::Begin(error)),
+        Ok(Ok(Err(_))) | Err(_) => return Err(StartError::Begin(WriteError::ShuttingDown)),
+    }
+    let queries = Arc::new(Queries::new(shared.clone()));
+    Ok(Replica { shared, events, apply: apply_jobs, queries, threads })
+}
+
+fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, StartError> {
+    // Plugins run on the driver and the apply thread: their stack must hold a guest's, and the host's below it.
+    let builder =
+        std::thread::Builder::new().name(format!("mortise-{name}")).stack_size(NATIVE_STACK_BYTES_MIN);
+    builder.spawn(run).map_err(StartError::Thread)
+}
+
+impl From<SnapshotError> for StartError {
+    fn from(error: SnapshotError) -> Self {
+        Self::Apply(Fault::Snapshot(error))
+    }
+}

@@ -1,0 +1,120 @@
+//! Queries: run beside the write path, on blocking threads, a bounded number at a time.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use bytes::Bytes;
+use mortise_core::digest::Context;
+use mortise_core::ids::{LogIndex, PluginDigest, TenantId};
+use mortise_core::outcome::Outcome;
+use mortise_runtime::Caller;
+use tokio::sync::Semaphore;
+
+use super::api::QueryError;
+use super::plugin_log;
+use super::shared::{Shared, clock, lock};
+
+/// Instances kept for queries, over all tenants.
+const CALLERS_MAX: usize = 32;
+
+/// See the module's documentation.
+pub(crate) struct Queries {
+    shared: Arc<Shared>,
+    running: Semaphore,
+    waiting: AtomicUsize,
+    /// Instances at rest. One is used for the tenant it was made for only.
+    callers: Mutex<HashMap<CallerKey, Vec<Caller>>>,
+}
+
+type CallerKey = (TenantId, PluginDigest, u64);
+
+impl Queries {
+    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+        Self {
+            running: Semaphore::new(shared.options.queries_max.max(1)),
+            waiting: AtomicUsize::new(0),
+            callers: Mutex::new(HashMap::new()),
+            shared,
+        }
+    }
+
+    /// Answers a query from applied state. On one leader that is linearizable: a write is acknowledged only after it
+    /// is applied.
+    pub(crate) async fn query(
+        self: &Arc<Self>,
+        tenant: TenantId,
+        principal: Option<String>,
+        request: Bytes,
+    ) -> Result<(Bytes, LogIndex), QueryError> {
+        let _waiting = self.wait()?;
+        let permit = self.running.acquire().await.map_err(|_| QueryError::ShuttingDown)?;
+        let queries = self.clone();
+        let done = tokio::task::spawn_blocking(move || queries.run(tenant, principal, &request)).await;
+        drop(permit);
+        done.map_err(|error| QueryError::Internal(format!("run the query: {error}")))?
+    }
+
+    fn wait(&self) -> Result<Waiting<'_>, QueryError> {
+        if self.shared.stopping.load(Ordering::Acquire) {
+            return Err(QueryError::ShuttingDown);
+        }
+        let waiting = Waiting(&self.waiting);
+        if self.waiting.fetch_add(1, Ordering::Relaxed) >= self.shared.options.queries_waiting_max {
+            return Err(QueryError::Overloaded("too many queries wait (queries_waiting_max)"));
+        }
+        Ok(waiting)
+    }
+
+    fn run(
+        &self,
+        id: TenantId,
+        principal: Option<String>,
+        request: &[u8],
+    ) -> Result<(Bytes, LogIndex), QueryError> {
+        let (state, key, caller, context, index, name) = {
+            let tables = self.shared.tables();
+            let tenant = tables.tenants.get(&id).ok_or(QueryError::NoSuchTenant)?;
+            let known = tables.plugins.get(&tenant.plugin).ok_or(QueryError::NoSuchTenant)?;
+            let key = (id, tenant.plugin, tables.profile.version);
+            let resting = lock(&self.callers).get_mut(&key).and_then(Vec::pop);
+            let caller = resting.unwrap_or_else(|| known.plugin.reader(&tables.profile));
+            let context =
+                Context { sequence: tenant.sequence, time: tables.applied.time.next(clock()), principal };
+            // Read under the lock: the tables show an entry only after its batch is in the database.
+            let state = self.shared.db.reader(self.shared.group, tenant.installation, id);
+            (state, key, caller, context, tables.applied.index, tenant.name.clone())
+        };
+        let mut caller = caller;
+        let metrics = self.shared.metrics.tenant(&name);
+        let outcome = caller.query(state, &context, request);
+        metrics.queries.inc();
+        plugin_log::show(&metrics, &name, &caller.take_logs());
+        self.keep(key, caller);
+        match outcome {
+            Ok(Outcome::Applied(reply)) => Ok((reply, index)),
+            Ok(Outcome::Rejected(rejection)) => Err(QueryError::Rejected(rejection)),
+            Ok(Outcome::Failed(failure)) => Err(QueryError::Failed(failure)),
+            Err(fault) => Err(QueryError::Internal(format!("{:#}", anyhow::Error::from(fault)))),
+        }
+    }
+
+    fn keep(&self, key: CallerKey, caller: Caller) {
+        let mut callers = lock(&self.callers);
+        // Instances of dropped tenants and replaced plugins go with the rest.
+        if callers.values().map(Vec::len).sum::<usize>() >= CALLERS_MAX {
+            callers.clear();
+        }
+        callers.entry(key).or_default().push(caller);
+    }
+}
+
+/// Counts a query from its arrival to its end.
+struct Waiting<'a>(&'a AtomicUsize);
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,304 @@
+//! Writing snapshots: of the group, to the data folder; of one tenant, to whoever exports it.
+
+use std::io::Write;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use bytes::Bytes;
+use crossbeam_channel::Sender;
+use mortise_core::digest::{Context, Digest, StateDigest, state_digest};
+use mortise_core::ids::{Installation, LogIndex, TenantId};
+use mortise_core::state::{Direction, KeyRange, StateReader};
+use mortise_runtime::{Plugin, Runtime};
+use mortise_storage::{SnapshotEncoder, SnapshotError as FileError, SnapshotInfo, SnapshotWriter};
+use tokio::sync::mpsc;
+
+use super::{
+    GROUP, Header, RAW_CHUNK_BYTES, SectionHeader, SnapshotError, SnapshotSource, TENANT, TenantSection,
+    raw_pair,
+};
+use crate::replica::api::{AdminError, SnapshotTaken};
+use crate::replica::apply::SnapshotReply;
+use crate::replica::driver::Event;
+use crate::replica::install::Construction;
+use crate::replica::machine::Fault;
+use crate::replica::shared::Shared;
+use crate::replica::tables::{IN_SNAPSHOTS, Tenant};
+
+/// The installation number that trials of snapshots are restored under: no tenant ever gets it.
+const TRIAL: Installation = Installation(u64::MAX);
+
+/// Bytes of one tenant's snapshot as its plugin writes it. Beyond, the host's raw dump is the smaller evil.
+const SNAPSHOT_BYTES_MAX: u64 = 64 << 30;
+
+/// Takes group snapshots, one at a time, on a thread of its own each.
+pub(crate) struct Snapshots {
+    shared: Arc<Shared>,
+    events: Sender<Event>,
+    busy: Arc<AtomicBool>,
+}
+
+impl Snapshots {
+    pub(crate) fn new(shared: Arc<Shared>, events: Sender<Event>) -> Self {
+        Self { shared, events, busy: Arc::default() }
+    }
+
+    /// Begins a snapshot of `source`; `reply` learns how it ended.
+    pub(crate) fn take(&self, source: SnapshotSource, reply: Option<SnapshotReply>) {
+        if self.busy.swap(true, Ordering::AcqRel) {
+            let busy = "a snapshot is being taken already: wait for it";
+            let _ = reply.map(|reply| reply.send(Err(AdminError::FailedPrecondition(busy.into()))));
+            return;
+        }
+        let (shared, events, busy) = (self.shared.clone(), self.events.clone(), self.busy.clone());
+        let run = move || {
+            let taken = take(&shared, &source);
+            busy.store(false, Ordering::Release);
+            match &taken {
+                // The driver is gone only when the replica stops.
+                Ok(taken) => drop(events.send(Event::Snapshotted(Some(taken.index)))),
+                Err(error) => {
+                    tracing::error!(%error, "take a snapshot; the log is kept");
+                    let _ = events.send(Event::Snapshotted(None));
+                }
+            }
+            let _ = reply.map(|reply| reply.send(taken));
+        };
+        if let Err(error) = std::thread::Builder::new().name("mortise-snapshot".into()).spawn(run) {
+            self.busy.store(false, Ordering::Release);
+            tracing::error!(%error, "start the snapshot thread; the log is kept");
+        }
+    }
+}
+
+fn take(shared: &Arc<Shared>, source: &SnapshotSource) -> Result<SnapshotTaken, AdminError> {
+    let start = Instant::now();
+    // What the snapshot covers must be durable in the state too, before any log is dropped.
+    shared.db.persist().map_err(AdminError::internal)?;
+    let name = format!("{:020}", source.applied.index.0);
+    let info = write_group(shared, source, &name).map_err(AdminError::internal)?;
+    shared.positions.snapshot.store(source.applied.index.0, Ordering::Relaxed);
+    shared.metrics.snapshot(start.elapsed(), info.bytes);
+    shared.remove_old_snapshots();
+    tracing::info!(index = source.applied.index.0, bytes = info.bytes, "took a snapshot");
+    Ok(SnapshotTaken {
+        index: source.applied.index,
+        bytes: info.bytes,
+        digest: Digest(info.digest),
+        log_first_index: LogIndex(shared.positions.log_first.load(Ordering::Relaxed)),
+    })
+}
+
+fn header(shared: &Shared, source: &SnapshotSource, kind: u8) -> Bytes {
+    let runtime = Runtime::identity();
+    Header { kind, group: shared.group, applied: source.applied, runtime }.encode()
+}
+
+fn write_group(shared: &Arc<Shared>, source: &SnapshotSource, name: &str) -> Result<SnapshotInfo, Fault> {
+    let disk = shared.disk.clone();
+    let mut file = SnapshotWriter::create(disk, name, &header(shared, source, GROUP)).map_err(failed)?;
+    write_tables(shared, source, &mut file)?;
+    for (id, tenant, plugin) in &source.tenants {
+        write_tenant(shared, source, *id, tenant, plugin, &mut file)?;
+    }
+    file.finish().map_err(failed)
+}
+
+fn failed(error: impl Into<SnapshotError>) -> Fault {
+    Fault::Snapshot(error.into())
+}
+
+fn write_tables(shared: &Shared, source: &SnapshotSource, file: &mut dyn Sections) -> Result<(), Fault> {
+    file.begin_section(&SectionHeader::Tables.encode()).map_err(failed)?;
+    let mut chunk = Vec::with_capacity(2 * RAW_CHUNK_BYTES);
+    for kind in IN_SNAPSHOTS {
+        for pair in source.view.meta_scan(shared.group, &[kind]) {
+            let (key, value) = pair?;
+            raw_pair(&mut chunk, &key, &value);
+            flush(&mut chunk, RAW_CHUNK_BYTES, file)?;
+        }
+    }
+    flush(&mut chunk, 1, file)?;
+    file.end_section().map_err(failed)
+}
+
+fn flush(chunk: &mut Vec<u8>, from: usize, file: &mut dyn Sections) -> Result<(), Fault> {
+    if chunk.len() >= from {
+        file.write(chunk).map_err(failed)?;
+        chunk.clear();
+    }
+    Ok(())
+}
+
+fn write_tenant(
+    shared: &Arc<Shared>,
+    source: &SnapshotSource,
+    id: TenantId,
+    tenant: &Tenant,
+    plugin: &Plugin,
+    file: &mut dyn Sections,
+) -> Result<(), Fault> {
+    let state = source.view.reader(shared.group, tenant.installation, id);
+    let digest = state_digest(state.as_ref()).map_err(|error| Fault::Runtime(error.into()))?;
+    let trial = try_plugin(shared, source, id, tenant, plugin, digest)?;
+    let note = trial.as_ref().map_or_else(|why| format!("raw: {why}"), |()| "plugin".to_owned());
+    if trial.is_err() {
+        tracing::warn!(tenant = tenant.name, note, "the plugin's snapshot is not used");
+    }
+    shared.note_section(id, note);
+    let raw = trial.is_err();
+    let section = TenantSection { id, tenant: tenant.clone(), raw, state: digest };
+    file.begin_section(&SectionHeader::Tenant(Box::new(section)).encode()).map_err(failed)?;
+    if raw {
+        let mut chunk = Vec::with_capacity(2 * RAW_CHUNK_BYTES);
+        for pair in state.scan(&KeyRange::all(), Direction::Ascending) {
+            let (key, value) = pair.map_err(|error| Fault::Runtime(error.into()))?;
+            raw_pair(&mut chunk, &key, &value);
+            flush(&mut chunk, RAW_CHUNK_BYTES, file)?;
+        }
+        flush(&mut chunk, 1, file)?;
+    } else {
+        let mut output = |chunk: &[u8]| file.write(chunk).map_err(|error| error.into());
+        // It went well a moment ago, and it is deterministic.
+        let written = plugin.reader(&source.profile).snapshot(state, SNAPSHOT_BYTES_MAX, &mut output)?;
+        written.map_err(|failure| failed(SnapshotError::Content(format!("a second snapshot: {failure}"))))?;
+    }
+    file.end_section().map_err(failed)
+}
+
+/// Feeds what the plugin's `snapshot` gives to its `restore`, and compares states. The inner error says why the
+/// plugin's snapshot cannot be used.
+fn try_plugin(
+    shared: &Arc<Shared>,
+    source: &SnapshotSource,
+    id: TenantId,
+    tenant: &Tenant,
+    plugin: &Plugin,
+    expected: StateDigest,
+) -> Result<Result<(), String>, Fault> {
+    /// Chunks on their way from `snapshot` to `restore`.
+    const PIPE_CHUNKS: usize = 16;
+    let (chunks, incoming) = crossbeam_channel::bounded::<Bytes>(PIPE_CHUNKS);
+    let mut trial = Construction::begin(&shared.db, shared.group, TRIAL, id)?;
+    let state: Arc<dyn StateReader> = source.view.reader(shared.group, tenant.installation, id);
+    let context = Context { sequence: tenant.sequence, time: source.applied.time, principal: None };
+    let (written, restored) = std::thread::scope(|scope| {
+        let writing = scope.spawn(|| {
+            let chunks = chunks;
+            let mut output = |chunk: &[u8]| {
+                // A restore that ended early has its own reason, which is the one told.
+                chunks.send(Bytes::copy_from_slice(chunk)).map_err(|_| "the restore ended early".into())
+            };
+            plugin.reader(&source.profile).snapshot(state, SNAPSHOT_BYTES_MAX, &mut output)
+        });
+        let mut rest = Bytes::new();
+        let input = move |bytes_max: usize| {
+            if rest.is_empty() {
+                rest = incoming.recv().unwrap_or_default();
+            }
+            Ok((!rest.is_empty()).then(|| rest.split_to(rest.len().min(bytes_max.max(1)))))
+        };
+        let restored = {
+            // Goes with its end of the pipe, so that a snapshot whose restore ended early does not wait for ever.
+            let mut input = input;
+            plugin.restore(&source.profile, &mut trial, &context, &mut input)
+        };
+        (writing.join(), restored)
+    });
+    let verdict = match (written, restored) {
+        (_, Err(fault)) => Err(fault.into()),
+        (_, Ok(Err(failure))) => Ok(Err(format!("restore: {failure}"))),
+        (Err(_), _) => Ok(Err("snapshot: its thread panicked".into())),
+        (Ok(Err(fault)), _) => Err(fault.into()),
+        (Ok(Ok(Err(failure))), _) => Ok(Err(format!("snapshot: {failure}"))),
+        (Ok(Ok(Ok(_))), Ok(Ok(_))) => match state_digest(trial.state().as_ref()) {
+            Err(error) => Err(Fault::Runtime(error.into())),
+            Ok(found) if found == expected => Ok(Ok(())),
+            Ok(found) => Ok(Err(format!(
+                "unfaithful: {} pairs went in, {} came out, or they differ",
+                expected.pairs, found.pairs
+            ))),
+        },
+    };
+    trial.abandon()?;
+    verdict
+}
+
+/// Streams a snapshot of one tenant. A fault goes into `chunks` as its last element.
+pub(crate) fn export_tenant(
+    shared: &Arc<Shared>,
+    source: &SnapshotSource,
+    id: TenantId,
+    chunks: &mpsc::Sender<Result<Bytes, AdminError>>,
+) {
+    if let Err(fault) = write_export(shared, source, id, chunks) {
+        // A caller that went away needs no reason.
+        let _ = chunks.blocking_send(Err(AdminError::internal(fault)));
+    }
+}
+
+fn write_export(
+    shared: &Arc<Shared>,
+    source: &SnapshotSource,
+    id: TenantId,
+    chunks: &mpsc::Sender<Result<Bytes, AdminError>>,
+) -> Result<(), Fault> {
+    let Some((_, tenant, plugin)) = source.tenants.iter().find(|(other, ..)| *other == id) else {
+        return Err(failed(SnapshotError::Content("the tenant is gone".into())));
+    };
+    let stream = std::io::BufWriter::with_capacity(RAW_CHUNK_BYTES, ChunkStream(chunks));
+    let mut file =
+        SnapshotEncoder::new(stream, "the export", &header(shared, source, TENANT)).map_err(failed)?;
+    let component = crate::replica::records::component(&shared.db, shared.group, tenant.plugin)?;
+    file.begin_section(&SectionHeader::Component(tenant.plugin).encode()).map_err(failed)?;
+    for part in component.unwrap_or_default().chunks(RAW_CHUNK_BYTES) {
+        file.write(part).map_err(failed)?;
+    }
+    file.end_section().map_err(failed)?;
+    write_tenant(shared, source, id, tenant, plugin, &mut file)?;
+    let (mut stream, _) = file.finish().map_err(failed)?;
+    stream.flush().map_err(|error| failed(SnapshotError::Content(format!("send the export: {error}"))))
+}
+
+/// Where sections are written: a file, or a stream.
+trait Sections {
+    fn begin_section(&mut self, header: &[u8]) -> Result<(), FileError>;
+    fn write(&mut self, chunk: &[u8]) -> Result<(), FileError>;
+    fn end_section(&mut self) -> Result<(), FileError>;
+}
+
+macro_rules! sections {
+    ($($type:tt)*) => {
+        impl $($type)* {
+            fn begin_section(&mut self, header: &[u8]) -> Result<(), FileError> {
+                Self::begin_section(self, header)
+            }
+
+            fn write(&mut self, chunk: &[u8]) -> Result<(), FileError> {
+                Self::write(self, chunk)
+            }
+
+            fn end_section(&mut self) -> Result<(), FileError> {
+                Self::end_section(self)
+            }
+        }
+    };
+}
+
+sections!(Sections for SnapshotWriter);
+sections!(<W: Write> Sections for SnapshotEncoder<W>);
+
+/// Hands what is written to it to a receiver.
+struct ChunkStream<'a>(&'a mpsc::Sender<Result<Bytes, AdminError>>);
+
+impl Write for ChunkStream<'_> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let gone = |_| std::io::ErrorKind::BrokenPipe.into();
+        self.0.blocking_send(Ok(Bytes::copy_from_slice(bytes))).map_err(gone).map(|()| bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
