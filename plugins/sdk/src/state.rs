@@ -97,7 +97,7 @@ impl<'a> Transaction<'a> {
         self.writer.delete(key);
     }
 
-    /// Removes every key of `range`. Its cost does not grow with the number of keys.
+    /// Removes every key of `range`, without moving them through the plugin. The host charges a little fuel for each.
     pub fn delete_range(&mut self, range: impl Into<KeyRange>) {
         self.writer.delete_range(&range.into());
     }
