@@ -5,3 +5,5 @@ pub mod logging;
 pub mod metrics;
 pub mod replica;
 pub mod security;
+pub mod server;
+mod services;

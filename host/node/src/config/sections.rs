@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::settings::section;
+use crate::replica::COMPONENT_BYTES_MAX;
 
 section! {
     /// The node itself.
@@ -69,7 +70,7 @@ section! {
         /// Queries that wait to run; beyond it they are refused as OVERLOADED.
         queries_waiting_max: usize = 1_024, min 0, max 1 << 20;
         /// Most bytes of a plugin's component.
-        component_bytes_max: usize = 32 << 20, min 64 << 10, max 64 << 20;
+        component_bytes_max: usize = 32 << 20, min 64 << 10, max COMPONENT_BYTES_MAX as u64;
         /// Longest that compiling a component may take, in milliseconds.
         compile_ms_max: u64 = 30_000, min 100, max 600_000;
     }

@@ -71,6 +71,8 @@ struct ApplyMetrics {
 struct GrpcMetrics {
     calls: Family<Call, Counter>,
     seconds: Family<Method, Histogram, fn() -> Histogram>,
+    connections: Family<ListenerName, Gauge>,
+    connections_refused: Family<ListenerName, Counter>,
     streams_open: Gauge,
     stream_messages: Counter,
     stream_writes: Counter,
@@ -91,6 +93,11 @@ struct Call {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Method {
     method: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ListenerName {
+    listener: &'static str,
 }
 
 impl Default for Metrics {
@@ -183,6 +190,17 @@ impl Metrics {
     pub fn grpc_call(&self, method: &'static str, code: tonic::Code, took: Duration) {
         self.grpc.calls.get_or_create(&Call { method, code: code_name(code) }).inc();
         self.grpc.seconds.get_or_create(&Method { method }).observe(took.as_secs_f64());
+    }
+
+    /// How many connections a listener (`data` or `admin`) has at present.
+    pub fn connections(&self, listener: &'static str, open: usize) {
+        let open = i64::try_from(open).unwrap_or(i64::MAX);
+        self.grpc.connections.get_or_create(&ListenerName { listener }).set(open);
+    }
+
+    /// A listener had too many connections, and closed a new one.
+    pub fn connection_refused(&self, listener: &'static str) {
+        self.grpc.connections_refused.get_or_create(&ListenerName { listener }).inc();
     }
 
     /// A write stream opened.
@@ -289,6 +307,8 @@ impl GrpcMetrics {
         let metrics = Self {
             calls: Family::default(),
             seconds: Family::new_with_constructor(latency),
+            connections: Family::default(),
+            connections_refused: Family::default(),
             streams_open: Gauge::default(),
             stream_messages: Counter::default(),
             stream_writes: Counter::default(),
@@ -298,6 +318,10 @@ impl GrpcMetrics {
         registry.register("calls", "gRPC calls that ended, by method and code", metrics.calls.clone());
         let seconds = metrics.seconds.clone();
         registry.register_with_unit("call", "Time of a gRPC call, by method", Unit::Seconds, seconds);
+        let connections = metrics.connections.clone();
+        registry.register("connections", "Connections open, by listener", connections);
+        let refused = metrics.connections_refused.clone();
+        registry.register("connections_refused", "Connections closed since there were too many", refused);
         registry.register("streams_open", "Write streams open", metrics.streams_open.clone());
         let messages = metrics.stream_messages.clone();
         registry.register("stream_messages", "Messages that arrived on write streams", messages);

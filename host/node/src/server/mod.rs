@@ -1,0 +1,240 @@
+//! A node in one process: listeners, services, health, and the replica behind them.
+//!
+//! ```text
+//! data  :7400 ─ Data, health, reflection ──────────┐
+//!                                                  ├─▶ Replica
+//! admin :7401 ─ Admin, health, reflection, /metrics┘
+//! ```
+//! The listeners open before recovery, so that an address in use is found out at once and health can say
+//! NOT_SERVING; calls are refused as UNAVAILABLE until it is done.
+
+mod health;
+mod listener;
+mod routes;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use mortise_runtime::{Runtime, RuntimeError, RuntimeOptions};
+use mortise_storage::DataFolder;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use self::health::Health;
+use self::listener::Listener;
+use crate::config::{Config, ConfigError};
+use crate::metrics::Metrics;
+use crate::replica::{Replica, ReplicaOptions, StartError};
+use crate::security::{TlsError, Tokens};
+use crate::services::{About, Context};
+
+/// The folder of compiled components within the data folder. Whatever is lost there is compiled again.
+const COMPILED_FOLDER: &str = "compiled";
+
+/// Why a node did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The configuration cannot be honoured.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// A listener's TLS files cannot be used.
+    #[error("{listener}.{source}")]
+    Tls {
+        /// The listener's section.
+        listener: &'static str,
+        /// Which file, and why.
+        source: TlsError,
+    },
+    /// A listener's address cannot be had.
+    #[error("{listener}.address: listen on {address}: {source}")]
+    Bind {
+        /// The listener's section.
+        listener: &'static str,
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// No plugin can run here.
+    #[error(transparent)]
+    Runtime(#[from] RuntimeError),
+    /// The data folder cannot be opened or recovered.
+    #[error(transparent)]
+    Replica(#[from] StartError),
+    /// Recovery crashed.
+    #[error("recovery crashed: {0}")]
+    Crashed(#[from] tokio::task::JoinError),
+}
+
+/// Starts nodes.
+#[derive(Debug)]
+pub struct Server;
+
+/// A node that serves. Dropping it cuts its connections off; [`Running::shutdown`] stops it properly.
+pub struct Running {
+    data_address: SocketAddr,
+    admin_address: SocketAddr,
+    replica: Replica,
+    context: Arc<Context>,
+    health: Health,
+    /// Turns true when the listeners shall close.
+    stop: watch::Sender<bool>,
+    listeners: Vec<JoinHandle<()>>,
+    drain_timeout: Duration,
+}
+
+impl Server {
+    /// Opens the listeners, recovers, and returns when the node serves. Logging is the caller's: see
+    /// [`crate::logging::init`].
+    ///
+    /// # Errors
+    /// See [`ServeError`]. Nothing is left running then.
+    pub async fn start(config: Config) -> Result<Running, ServeError> {
+        config.check()?;
+        let tokens = Tokens::new(&config.all_tokens()?);
+        let data = Listener::bind("data", config.data_address(), &config.data).await?;
+        let admin = Listener::bind("admin", config.admin_address(), &config.admin).await?;
+        let (data_address, admin_address) = (data.address(), admin.address());
+        if config.node.insecure {
+            tracing::warn!(%data_address, %admin_address, "node.insecure is set: TLS and tokens are not enforced");
+        }
+        let metrics = Arc::new(Metrics::new());
+        let about = About {
+            node: config.node.name.clone(),
+            runtime: Runtime::identity(),
+            data_address,
+            admin_address,
+            started: Instant::now(),
+        };
+        let context = Arc::new(Context::new(tokens, config.limits.clone(), Arc::clone(&metrics), about));
+        let health = Health::new().await;
+        let stop = watch::Sender::new(false);
+        let data = data.serve(routes::data(&context, &health), &metrics, stop.subscribe());
+        let admin = admin.serve(routes::admin(&context, &health), &metrics, stop.subscribe());
+        let listeners = Cut(vec![tokio::spawn(data), tokio::spawn(admin)]);
+        let drain_timeout = Duration::from_millis(config.node.drain_timeout_ms);
+        let replica = tokio::task::spawn_blocking(move || recover(&config, metrics)).await??;
+        context.set_replica(replica.clone());
+        health.set_serving(true).await;
+        health.watch(&replica);
+        tracing::info!(%data_address, %admin_address, "serving");
+        let listeners = listeners.keep();
+        Ok(Running { data_address, admin_address, replica, context, health, stop, listeners, drain_timeout })
+    }
+}
+
+fn recover(config: &Config, metrics: Arc<Metrics>) -> Result<Replica, ServeError> {
+    let (storage, limits) = (&config.storage, &config.limits);
+    // A new data folder must be empty when it is made, so it comes before what the runtime puts in there.
+    drop(DataFolder::open(&config.node.data_folder).map_err(StartError::from)?);
+    let runtime = Runtime::new(RuntimeOptions {
+        cache: Some(config.node.data_folder.join(COMPILED_FOLDER)),
+        component_bytes_max: limits.component_bytes_max,
+        compile_time_max: Duration::from_millis(limits.compile_ms_max),
+        ..RuntimeOptions::default()
+    })?;
+    let options = ReplicaOptions {
+        segment_bytes: storage.log_segment_bytes,
+        entry_bytes_max: storage.entry_bytes_max,
+        command_bytes_max: limits.command_bytes_max,
+        writes_in_flight_max: limits.writes_in_flight_max,
+        write_bytes_in_flight_max: limits.bytes_in_flight_max,
+        queries_max: limits.queries_max,
+        queries_waiting_max: limits.queries_waiting_max,
+        snapshot_log_bytes: storage.snapshot_log_bytes,
+        snapshots_kept: storage.snapshots_kept,
+        free_disk_bytes_min: storage.free_disk_bytes_min,
+        ..ReplicaOptions::new(&config.node.data_folder)
+    };
+    Ok(Replica::start(options, runtime, metrics)?)
+}
+
+impl Running {
+    /// Where data is served, with the real port where 0 was configured.
+    pub fn data_address(&self) -> SocketAddr {
+        self.data_address
+    }
+
+    /// Where administration is served, likewise.
+    pub fn admin_address(&self) -> SocketAddr {
+        self.admin_address
+    }
+
+    /// The replica.
+    pub fn replica(&self) -> &Replica {
+        &self.replica
+    }
+
+    /// The node's metrics.
+    pub fn metrics(&self) -> &Arc<Metrics> {
+        &self.context.metrics
+    }
+
+    /// Why the replica stopped by itself; `None` while it runs. Such a node serves nothing more: report the reason,
+    /// call [`Running::shutdown`] and exit with a failure.
+    pub fn fault(&self) -> Option<String> {
+        self.replica.fault().borrow().clone()
+    }
+
+    /// Waits until the replica stops by itself, and returns why. Never returns while all is well.
+    pub async fn wait(&self) -> String {
+        fault_of(&self.replica).await
+    }
+
+    /// Stops the node: health says NOT_SERVING, no connection and no write is taken in any more, what was accepted
+    /// is answered, and the data folder is closed. Calls that are still open after the drain timeout are cut off.
+    pub async fn shutdown(mut self) {
+        self.health.set_serving(false).await;
+        self.context.drain();
+        self.stop.send_replace(true);
+        self.health.end_watches().await;
+        let mut listeners = Cut(std::mem::take(&mut self.listeners));
+        if tokio::time::timeout(self.drain_timeout, listeners.wait()).await.is_err() {
+            tracing::warn!(timeout = ?self.drain_timeout, "calls are still open: cut off");
+        }
+        drop(listeners);
+        self.replica.shutdown().await;
+        tracing::info!("stopped");
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        drop(Cut(std::mem::take(&mut self.listeners)));
+    }
+}
+
+/// Resolves when the replica stops by itself.
+async fn fault_of(replica: &Replica) -> String {
+    let mut fault = replica.fault();
+    let reason = fault.wait_for(Option::is_some).await.map(|reason| reason.clone());
+    match reason {
+        Ok(reason) => reason.unwrap_or_default(),
+        // The replica is gone without a fault: a stop that somebody asked for.
+        Err(_) => std::future::pending().await,
+    }
+}
+
+/// Listeners that are cut off when this is dropped, with all their connections.
+struct Cut(Vec<JoinHandle<()>>);
+
+impl Cut {
+    fn keep(mut self) -> Vec<JoinHandle<()>> {
+        std::mem::take(&mut self.0)
+    }
+
+    async fn wait(&mut self) {
+        for listener in &mut self.0 {
+            if let Err(error) = listener.await {
+                tracing::error!(%error, "a listener crashed");
+            }
+        }
+    }
+}
+
+impl Drop for Cut {
+    fn drop(&mut self) {
+        self.0.iter().for_each(JoinHandle::abort);
+    }
+}

@@ -1,0 +1,135 @@
+//! The service Data.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use mortise_core::ids::{Sequence, SessionId, TenantId};
+use mortise_proto::v1::data_server::Data;
+use mortise_proto::v1::{
+    CloseSessionRequest, CloseSessionResponse, ErrorDetail, OpenSessionRequest, OpenSessionResponse,
+    QueryRequest, QueryResponse, WriteRequest, WriteResponse, WriteStreamRequest,
+};
+use tonic::{Request, Response, Status, Streaming};
+
+use super::guard::Call;
+use super::write_stream::WriteStream;
+use super::{Context, errors};
+use crate::config::Limits;
+use crate::replica::{Replica, Write, WriteError};
+use crate::security::Action;
+
+pub(super) struct DataService {
+    context: Arc<Context>,
+}
+
+impl DataService {
+    pub(super) fn new(context: Arc<Context>) -> Self {
+        Self { context }
+    }
+
+    /// Whether the caller may do this, and the tenant it is about. The name is looked up after the check, so that
+    /// a token learns nothing of tenants that are not its own.
+    fn tenant(&self, call: &Call, action: Action<'_>) -> Result<(&Replica, TenantId), ErrorDetail> {
+        call.caller.check(action, SystemTime::now())?;
+        let (Action::Read(name) | Action::Write(name)) = action else {
+            return Err(errors::no_such_tenant(""));
+        };
+        let replica = self.context.replica()?;
+        let tenant = replica.tenant(name).ok_or_else(|| errors::no_such_tenant(name))?;
+        Ok((replica, tenant))
+    }
+
+    async fn open(&self, request: Request<OpenSessionRequest>) -> Result<OpenSessionResponse, ErrorDetail> {
+        let call = Call::of(&request)?;
+        let OpenSessionRequest { tenant, ttl_ms } = request.into_inner();
+        let (replica, tenant) = self.tenant(&call, Action::Write(&tenant))?;
+        let (session, ttl_ms) = replica.open_session(tenant, ttl_ms).await?;
+        Ok(OpenSessionResponse { session: session.0, ttl_ms })
+    }
+
+    async fn close(
+        &self,
+        request: Request<CloseSessionRequest>,
+    ) -> Result<CloseSessionResponse, ErrorDetail> {
+        let call = Call::of(&request)?;
+        let CloseSessionRequest { tenant, session } = request.into_inner();
+        let (replica, tenant) = self.tenant(&call, Action::Write(&tenant))?;
+        replica.close_session(tenant, SessionId(session)).await?;
+        Ok(CloseSessionResponse {})
+    }
+
+    async fn one_write(&self, request: Request<WriteRequest>) -> Result<WriteResponse, ErrorDetail> {
+        let call = Call::of(&request)?;
+        let WriteRequest { tenant, session, sequence, answered_up_to, command } = request.into_inner();
+        let (replica, tenant) = self.tenant(&call, Action::Write(&tenant))?;
+        let (session, sequence) = (SessionId(session), Sequence(sequence));
+        check_write(&self.context.limits, session, sequence, command.len())?;
+        let answered_up_to = Sequence(answered_up_to);
+        let principal = call.caller.principal().map(str::to_owned);
+        let write = Write { tenant, session, sequence, answered_up_to, principal, payload: command };
+        let written = replica.write(write).await?;
+        Ok(WriteResponse { reply: written.reply, index: written.index.0 })
+    }
+
+    async fn read(&self, request: Request<QueryRequest>) -> Result<QueryResponse, ErrorDetail> {
+        let call = Call::of(&request)?;
+        let QueryRequest { tenant, request } = request.into_inner();
+        let (replica, tenant) = self.tenant(&call, Action::Read(&tenant))?;
+        let principal = call.caller.principal().map(str::to_owned);
+        let (response, index) = replica.query(tenant, principal, request).await?;
+        Ok(QueryResponse { response, applied_index: index.0 })
+    }
+}
+
+#[tonic::async_trait]
+impl Data for DataService {
+    async fn open_session(
+        &self,
+        request: Request<OpenSessionRequest>,
+    ) -> Result<Response<OpenSessionResponse>, Status> {
+        Ok(self.open(request).await.map(Response::new)?)
+    }
+
+    async fn close_session(
+        &self,
+        request: Request<CloseSessionRequest>,
+    ) -> Result<Response<CloseSessionResponse>, Status> {
+        Ok(self.close(request).await.map(Response::new)?)
+    }
+
+    async fn write(&self, request: Request<WriteRequest>) -> Result<Response<WriteResponse>, Status> {
+        Ok(self.one_write(request).await.map(Response::new)?)
+    }
+
+    type WriteStreamStream = WriteStream;
+
+    async fn write_stream(
+        &self,
+        request: Request<Streaming<WriteStreamRequest>>,
+    ) -> Result<Response<WriteStream>, Status> {
+        let call = Call::of(&request)?;
+        let replica = self.context.replica()?.clone();
+        Ok(Response::new(WriteStream::new(&self.context, replica, call, request.into_inner())))
+    }
+
+    async fn query(&self, request: Request<QueryRequest>) -> Result<Response<QueryResponse>, Status> {
+        Ok(self.read(request).await.map(Response::new)?)
+    }
+}
+
+/// What can be said of a write without the replica.
+pub(super) fn check_write(
+    limits: &Limits,
+    session: SessionId,
+    sequence: Sequence,
+    bytes: usize,
+) -> Result<(), WriteError> {
+    let max = limits.command_bytes_max;
+    if bytes > max {
+        return Err(WriteError::TooLarge { what: "a command", bytes, max });
+    }
+    if session != SessionId::NONE && sequence.0 == 0 {
+        return Err(WriteError::Invalid("sequences in a session begin at 1".into()));
+    }
+    Ok(())
+}

@@ -1,0 +1,314 @@
+//! A write stream: the hot path of the gRPC interface.
+//!
+//! ```text
+//! messages ──▶ read ──▶ Replica::submit ──▶ … ──▶ AnswerSink ──▶ queue ──▶ respond ──▶ messages
+//!               │ closed while the window is full ◀── answered ──┘
+//! ```
+//! One task does both directions, driven by the connection: it polls for the next response, which first takes in
+//! messages and then packs up the answers that wait. So nothing here is locked, a client that does not read its
+//! answers is not read either, and under load one response carries many answers.
+
+use std::collections::{HashMap, VecDeque};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context as Task, Poll};
+use std::time::SystemTime;
+
+use futures::Stream;
+use mortise_core::ids::{Sequence, SessionId, TenantId};
+use mortise_proto::v1::write_result::Result as Outcome;
+use mortise_proto::v1::{
+    ErrorCode, ErrorDetail, StreamWrite, WriteResult, WriteStreamRequest, WriteStreamResponse,
+};
+use tokio::sync::mpsc;
+use tonic::{Code, Status, Streaming};
+use tracing::Span;
+
+use super::guard::{Call, Measured};
+use super::window::Window;
+use super::{Context, data, errors};
+use crate::replica::{Answer, AnswerSink, Replica, Write, WriteError};
+use crate::security::{AccessError, Action};
+
+/// Messages taken in before answers get their turn: a client with small messages gets a good batch into each log
+/// entry, and its answers do not wait behind an endless supply of them.
+const MESSAGES_PER_TURN: usize = 32;
+/// Bytes of replies after which a response is sent, well under the 4 MiB that gRPC clients take by default.
+const RESPONSE_BYTES_MAX: usize = 1 << 20;
+/// What an answer takes beside its reply.
+const ANSWER_FRAME_BYTES: usize = 16;
+
+/// The responses of one write stream.
+pub(super) struct WriteStream {
+    context: Arc<Context>,
+    replica: Replica,
+    call: Call,
+    number: u64,
+    /// `None`: nothing more is taken in.
+    input: Option<Streaming<WriteStreamRequest>>,
+    window: Window,
+    sink: Arc<Queue>,
+    /// Bounded by the window: only writes in flight are answered.
+    answers: mpsc::UnboundedReceiver<Vec<Answer>>,
+    /// Answers taken from the queue and not sent yet.
+    batch: std::vec::IntoIter<Answer>,
+    /// Responses to messages that were refused as a whole. At most one turn's.
+    refused: VecDeque<WriteStreamResponse>,
+    /// Names of the tenants that were written to, for the responses.
+    names: HashMap<TenantId, String>,
+    ending: Pin<Box<dyn Future<Output = Ending> + Send>>,
+    /// Why the stream ends; `None`: because the client closed it.
+    reason: Option<ErrorDetail>,
+    over: bool,
+    measured: Measured,
+    span: Span,
+}
+
+/// What ends a stream from without.
+enum Ending {
+    Deadline,
+    Draining,
+}
+
+/// Where the replica's driver puts answers.
+struct Queue(mpsc::UnboundedSender<Vec<Answer>>);
+
+impl AnswerSink for Queue {
+    fn answers(&self, answers: Vec<Answer>) {
+        // A stream that is gone needs no answers; a retry will find them recorded.
+        let _ = self.0.send(answers);
+    }
+}
+
+/// Why no more messages are taken in for now.
+enum Pause {
+    /// The turn is over; there may be more.
+    Turn,
+    /// Something will wake the task: a message, an answer, or the end.
+    Waiting,
+}
+
+impl WriteStream {
+    pub(super) fn new(
+        context: &Arc<Context>,
+        replica: Replica,
+        call: Call,
+        input: Streaming<WriteStreamRequest>,
+    ) -> Self {
+        let (sender, answers) = mpsc::unbounded_channel();
+        let limits = &context.limits;
+        context.metrics.stream_opened();
+        Self {
+            number: context.next_stream(),
+            input: Some(input),
+            window: Window::new(limits.stream_writes_in_flight_max, limits.stream_bytes_in_flight_max),
+            sink: Arc::new(Queue(sender)),
+            answers,
+            batch: Vec::new().into_iter(),
+            refused: VecDeque::new(),
+            names: HashMap::new(),
+            ending: Box::pin(ending(context, &call)),
+            reason: None,
+            over: false,
+            measured: Measured::new(&context.metrics, "WriteStream"),
+            span: Span::current(),
+            context: Arc::clone(context),
+            replica,
+            call,
+        }
+    }
+
+    /// Takes in messages for one turn.
+    fn read(&mut self, task: &mut Task<'_>) -> Pause {
+        for _ in 0..MESSAGES_PER_TURN {
+            if !self.window.is_open() {
+                return Pause::Waiting;
+            }
+            let Some(input) = self.input.as_mut() else { return Pause::Waiting };
+            match Pin::new(input).poll_next(task) {
+                Poll::Pending => return Pause::Waiting,
+                Poll::Ready(None) => self.input = None,
+                Poll::Ready(Some(Ok(message))) => self.take(message),
+                Poll::Ready(Some(Err(status))) => self.stop_reading(errors::of_input(status)),
+            }
+        }
+        Pause::Turn
+    }
+
+    fn stop_reading(&mut self, reason: ErrorDetail) {
+        self.input = None;
+        self.reason.get_or_insert(reason);
+    }
+
+    /// Passes the writes of a message on to the replica.
+    fn take(&mut self, message: WriteStreamRequest) {
+        self.context.metrics.stream_message(message.writes.len());
+        let count_max = self.context.limits.stream_writes_in_flight_max;
+        if message.writes.len() > count_max {
+            let what =
+                format!("a message has {} writes, more than the {count_max} allowed", message.writes.len());
+            return self.stop_reading(ErrorDetail::new(ErrorCode::TooLarge, what));
+        }
+        match self.call.caller.check(Action::Write(&message.tenant), SystemTime::now()) {
+            Ok(()) => {}
+            Err(error @ AccessError::Expired { .. }) => return self.stop_reading(error.into()),
+            Err(error) => return self.refuse(message, &error.into()),
+        }
+        let Some(tenant) = self.replica.tenant(&message.tenant) else {
+            let detail = errors::no_such_tenant(&message.tenant);
+            return self.refuse(message, &detail);
+        };
+        let WriteStreamRequest { tenant: name, session, answered_up_to, writes } = message;
+        self.names.entry(tenant).or_insert(name);
+        let (session, answered_up_to) = (SessionId(session), Sequence(answered_up_to));
+        let principal = self.call.caller.principal();
+        let (mut accepted, mut bytes) = (Vec::with_capacity(writes.len()), 0);
+        for StreamWrite { sequence, command } in writes {
+            let sequence = Sequence(sequence);
+            if let Err(error) = data::check_write(&self.context.limits, session, sequence, command.len()) {
+                self.window.taken(1, 0);
+                let refused = Answer { tenant, session, sequence, result: Err(error) };
+                self.sink.answers(vec![refused]);
+                continue;
+            }
+            bytes += command.len();
+            accepted.push(Write {
+                tenant,
+                session,
+                sequence,
+                answered_up_to,
+                principal: principal.map(str::to_owned),
+                payload: command,
+            });
+        }
+        self.window.taken(accepted.len(), bytes);
+        self.replica.submit(accepted, self.number, Arc::clone(&self.sink) as Arc<dyn AnswerSink>);
+    }
+
+    /// Answers all writes of a message with the same error.
+    fn refuse(&mut self, message: WriteStreamRequest, detail: &ErrorDetail) {
+        let WriteStreamRequest { tenant, session, answered_up_to: _, writes } = message;
+        let results = writes.into_iter().map(|write| WriteResult {
+            sequence: write.sequence,
+            result: Some(Outcome::Error(detail.clone())),
+        });
+        self.refused.push_back(WriteStreamResponse { tenant, session, results: results.collect() });
+    }
+
+    /// Packs the answers that wait into one response: those of one session, as far as they come in a row.
+    fn respond(&mut self, task: &mut Task<'_>) -> Option<WriteStreamResponse> {
+        if let Some(refused) = self.refused.pop_front() {
+            return Some(refused);
+        }
+        let mut key = None;
+        let mut results = Vec::new();
+        let mut bytes = 0;
+        'packing: loop {
+            while let Some(next) = self.batch.as_slice().first() {
+                let this = (next.tenant, next.session);
+                if *key.get_or_insert(this) != this || bytes >= RESPONSE_BYTES_MAX {
+                    break 'packing;
+                }
+                let Some(answer) = self.batch.next() else { break };
+                let result = result(answer);
+                bytes += ANSWER_FRAME_BYTES + size(&result);
+                results.push(result);
+            }
+            match self.answers.poll_recv(task) {
+                Poll::Ready(Some(answers)) => {
+                    results.reserve(answers.len());
+                    self.batch = answers.into_iter();
+                }
+                // The queue never closes: the stream itself holds a sender.
+                Poll::Ready(None) | Poll::Pending => break,
+            }
+        }
+        let (tenant, session) = key?;
+        self.window.answered(results.len());
+        self.context.metrics.stream_answers(results.len());
+        let tenant = self.names.get(&tenant).cloned().unwrap_or_default();
+        Some(WriteStreamResponse { tenant, session: session.0, results })
+    }
+
+    /// The stream's last item, if it ends with an error.
+    fn end(&mut self, reason: Option<ErrorDetail>) -> Option<Result<WriteStreamResponse, Status>> {
+        self.over = true;
+        self.input = None;
+        let status = reason.map(Status::from);
+        self.measured.ended(status.as_ref().map_or(Code::Ok, Status::code));
+        status.map(Err)
+    }
+}
+
+impl Stream for WriteStream {
+    type Item = Result<WriteStreamResponse, Status>;
+
+    fn poll_next(self: Pin<&mut Self>, task: &mut Task<'_>) -> Poll<Option<Self::Item>> {
+        let this = self.get_mut();
+        if this.over {
+            return Poll::Ready(None);
+        }
+        let span = this.span.clone();
+        let _entered = span.enter();
+        if this.reason.is_none()
+            && let Poll::Ready(ending) = this.ending.as_mut().poll(task)
+        {
+            match ending {
+                Ending::Deadline => return Poll::Ready(this.end(Some(errors::deadline_exceeded(true)))),
+                Ending::Draining => this.stop_reading(WriteError::ShuttingDown.into()),
+            }
+        }
+        loop {
+            let pause = this.read(task);
+            if let Some(response) = this.respond(task) {
+                return Poll::Ready(Some(Ok(response)));
+            }
+            if this.input.is_none() && this.window.is_empty() {
+                let reason = this.reason.take();
+                return Poll::Ready(this.end(reason));
+            }
+            if let Pause::Waiting = pause {
+                return Poll::Pending;
+            }
+        }
+    }
+}
+
+impl Drop for WriteStream {
+    fn drop(&mut self) {
+        self.context.metrics.stream_closed();
+    }
+}
+
+fn ending(context: &Context, call: &Call) -> impl Future<Output = Ending> + Send + 'static {
+    let draining = context.draining();
+    let deadline = call.deadline;
+    async move {
+        match deadline {
+            None => draining.await,
+            Some(deadline) => {
+                if tokio::time::timeout_at(deadline, draining).await.is_err() {
+                    return Ending::Deadline;
+                }
+            }
+        }
+        Ending::Draining
+    }
+}
+
+fn result(answer: Answer) -> WriteResult {
+    let result = match answer.result {
+        Ok(written) => Outcome::Reply(written.reply),
+        Err(error) => Outcome::Error(error.into()),
+    };
+    WriteResult { sequence: answer.sequence.0, result: Some(result) }
+}
+
+fn size(result: &WriteResult) -> usize {
+    match &result.result {
+        Some(Outcome::Reply(reply)) => reply.len(),
+        // A detail says its message twice where it carries a rejection.
+        Some(Outcome::Error(detail)) => 2 * detail.message.len() + 32,
+        None => 0,
+    }
+}
