@@ -7,6 +7,7 @@ use mortise_core::ids::PluginDigest;
 use mortise_core::outcome::Failure;
 use mortise_core::profile::Profile;
 use wasmtime::component::Component;
+use wasmtime::component::types::ComponentItem;
 
 use crate::compile::CompileError;
 use crate::failure::LocalFault;
@@ -179,7 +180,12 @@ fn compile(runtime: &Runtime, bytes: &[u8]) -> Result<Component, LoadError> {
 
 /// Names the first import that is not allowed. Types of imports are compared by linking.
 fn check_imports(component: &Component) -> Result<(), LoadError> {
-    for (import, _) in component.component_type().imports(component.engine()) {
+    for (import, item) in component.component_type().imports(component.engine()) {
+        // A world that says `use` imports the names it uses. They are aliases of what the interfaces define, or
+        // else linking fails.
+        if matches!(item.ty, ComponentItem::Type(_) | ComponentItem::Resource(_)) && !import.contains('/') {
+            continue;
+        }
         let Some(rest) = import.strip_prefix(PACKAGE).and_then(|rest| rest.strip_prefix('/')) else {
             return Err(LoadError::ForeignImport { import: import.to_owned() });
         };
