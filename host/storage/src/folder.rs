@@ -131,7 +131,8 @@ impl DataFolder {
     /// # Errors
     /// As [`DataFolder::open`]; there is no data folder.
     pub fn open_existing(path: &Path) -> Result<Self, FolderError> {
-        std::fs::metadata(path.join(FORMAT_FILE)).map_err(at("find the data folder's", &path.join(FORMAT_FILE)))?;
+        std::fs::metadata(path.join(FORMAT_FILE))
+            .map_err(at("find the data folder's", &path.join(FORMAT_FILE)))?;
         Self::open(path)
     }
 

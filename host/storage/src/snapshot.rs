@@ -140,3 +140,6 @@ fn frame_crc(kind: u8, length: u32, payload: &[u8]) -> u32 {
     head[1..].copy_from_slice(&length.to_le_bytes());
     crc32c::crc32c_append(crc32c::crc32c(&head), payload)
 }
+
+#[cfg(test)]
+mod tests;

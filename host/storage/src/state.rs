@@ -218,3 +218,6 @@ impl StateDb {
         self.database.disk_space().map_err(failed("read the size of the state database"))
     }
 }
+
+#[cfg(test)]
+mod tests;

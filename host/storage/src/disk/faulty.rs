@@ -45,6 +45,7 @@ struct Inner {
     syncs_to_fail: u64,
     writes_to_fail: u64,
     bytes_max: Option<u64>,
+    changes_left: Option<u64>,
     flips: Vec<(String, u64, u8)>,
 }
 
@@ -80,6 +81,20 @@ impl FaultyDisk {
         inner.restart();
     }
 
+    /// Another disk, as this one would be had the power gone now with all that was not synced.
+    #[must_use]
+    pub fn survivor(&self) -> FaultyDisk {
+        let survivor = FaultyDisk::new();
+        let inner = self.inner();
+        for (path, file) in &inner.names_synced {
+            if let Some(mut content) = inner.files.get(file).cloned() {
+                content.lose();
+                survivor.put(path, content.current);
+            }
+        }
+        survivor
+    }
+
     /// The next `count` fsyncs of files fail. What they should have covered can still be read, but is gone after a
     /// crash, also where a later fsync succeeds.
     pub fn fail_syncs(&self, count: u64) {
@@ -89,6 +104,12 @@ impl FaultyDisk {
     /// The next `count` writes fail half way.
     pub fn fail_writes(&self, count: u64) {
         self.inner().writes_to_fail = count;
+    }
+
+    /// After `changes` more writes, fsyncs and changes of names the power fails: the next one has no certain outcome,
+    /// and everything from it on fails until [`crash`](Self::crash).
+    pub fn cut_power_after(&self, changes: u64) {
+        self.inner().changes_left = Some(changes);
     }
 
     /// The disk is full after `bytes` more. A write that does not fit leaves the part that does.
@@ -163,6 +184,19 @@ impl Inner {
         self.life += 1;
         self.syncs_to_fail = 0;
         self.writes_to_fail = 0;
+        self.changes_left = None;
+    }
+
+    /// Counts a change; fails where the power is off.
+    fn count_change(&mut self) -> io::Result<()> {
+        match &mut self.changes_left {
+            Some(0) => Err(io::Error::other("the power is off")),
+            Some(left) => {
+                *left -= 1;
+                Ok(())
+            }
+            None => Ok(()),
+        }
     }
 
     fn add_file(&mut self) -> u64 {
@@ -201,6 +235,7 @@ impl Disk for FaultyDisk {
         if inner.names.contains_key(path) {
             return Err(io::ErrorKind::AlreadyExists.into());
         }
+        inner.count_change()?;
         let file = inner.add_file();
         inner.change_name(NameChange::Create(path.to_owned(), file));
         Ok(self.handle(file, inner.life))
@@ -216,7 +251,7 @@ impl Disk for FaultyDisk {
         let mut inner = self.inner();
         let file = *inner.names.get(from).ok_or(io::ErrorKind::NotFound)?;
         inner.change_name(NameChange::Rename(from.to_owned(), to.to_owned(), file));
-        Ok(())
+        inner.count_change()
     }
 
     fn remove(&self, path: &str) -> io::Result<()> {
@@ -225,7 +260,7 @@ impl Disk for FaultyDisk {
             return Err(io::ErrorKind::NotFound.into());
         }
         inner.change_name(NameChange::Remove(path.to_owned()));
-        Ok(())
+        inner.count_change()
     }
 
     fn list(&self, folder: &str) -> io::Result<Vec<String>> {
@@ -238,6 +273,7 @@ impl Disk for FaultyDisk {
 
     fn sync_folder(&self, folder: &str) -> io::Result<()> {
         let mut inner = self.inner();
+        inner.count_change()?;
         let changes = std::mem::take(&mut inner.names_unsynced);
         for change in changes {
             if folder_of(change.path()) == folder {
@@ -281,9 +317,9 @@ impl FaultyFile {
         let fits = room.room(length, bytes) >= bytes;
         drop(room);
         match fits {
-            true => self.with(|_, content| {
+            true => self.with(|inner, content| {
                 content.change(Unsynced::Length(bytes));
-                Ok(())
+                inner.count_change()
             }),
             false => Err(io::ErrorKind::StorageFull.into()),
         }
@@ -308,9 +344,10 @@ impl DiskFile for FaultyFile {
             Ok(room) => (room.clamp(offset, end), io::ErrorKind::StorageFull),
             Err(half) => (half, io::ErrorKind::Other),
         };
-        self.with(|_, content| {
+        self.with(|inner, content| {
             let part = bytes[..(fits - offset) as usize].to_vec();
             content.change(Unsynced::Write { offset, bytes: part });
+            inner.count_change()?;
             if fits < end { Err(error.into()) } else { Ok(()) }
         })
     }
@@ -346,6 +383,7 @@ impl DiskFile for FaultyFile {
 
     fn sync_data(&self) -> io::Result<()> {
         self.with(|inner, content| {
+            inner.count_change()?;
             if inner.syncs_to_fail > 0 {
                 inner.syncs_to_fail -= 1;
                 content.fail_sync();

@@ -4,9 +4,10 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use mortise_core::ids::LogIndex;
 
+use super::error::{at, damaged};
 use super::frame::{Found, FrameReader};
 use super::segment::Segment;
-use super::{LogError, LogRecord, at, damaged};
+use super::{LogError, LogRecord};
 
 /// The segments, as the writer left them. Never empty; the last one is written to.
 pub(super) struct Shared {

@@ -29,9 +29,10 @@
 use bytes::BytesMut;
 use mortise_core::ids::{Epoch, LogIndex};
 
+use super::error::{at, damaged};
 use super::frame::{Debris, Found, FrameReader, put_mark, search};
 use super::segment::{FileName, Segment, in_folder};
-use super::{LogError, LogOptions, at, damaged};
+use super::{LogError, LogOptions};
 use crate::disk::{Disk, read_exact_at};
 
 /// What opening a log found and did.
@@ -226,9 +227,6 @@ fn repair(segment: &mut Segment, tail: &Tail, epoch: Epoch) -> Result<Option<Tor
         bytes: tail.debris.end - end,
         frames: tail.debris.frames,
     });
-    if torn.is_none() && tail.synced == segment.last {
-        return Ok(None);
-    }
     if let Some(torn) = &torn {
         tracing::warn!(
             file = torn.file,
@@ -249,6 +247,7 @@ fn repair(segment: &mut Segment, tail: &Tail, epoch: Epoch) -> Result<Option<Tor
         })
         .map_err(at("write again the tail of", &segment.path))?;
     }
+    // Also where nothing was written: an earlier life may have wiped out a failed append without syncing that.
     segment.file.sync_data().map_err(at("sync", &segment.path))?;
     if tail.synced < segment.last && segment.fits(0) {
         let mut mark = BytesMut::new();

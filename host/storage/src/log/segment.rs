@@ -13,8 +13,8 @@ use std::sync::Arc;
 use bytes::{BufMut, BytesMut};
 use mortise_core::ids::{Epoch, LogIndex};
 
+use super::error::{LogError, at, damaged};
 use super::frame::FRAME_BYTES;
-use super::{LogError, at, damaged};
 use crate::disk::{Disk, DiskFile, read_exact_at};
 
 /// Bytes before the first frame.

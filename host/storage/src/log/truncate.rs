@@ -3,16 +3,18 @@
 
 use mortise_core::ids::LogIndex;
 
+use super::error::{at, damaged};
 use super::frame::{Found, FrameReader};
 use super::segment::Segment;
-use super::{Log, LogError, at, damaged};
+use super::{Log, LogError};
 
 impl Log {
     /// Removes every record after `index`, durably. Nothing happens where there is none. For a follower whose leader
     /// has other records.
     ///
     /// # Errors
-    /// `index` is below what the log still has; a file operation fails. An error may leave records after `index`.
+    /// `index` is below what the log still has; a file operation failed, which poisons the log where it leaves unknown
+    /// what is on the disk. An error may leave records after `index`.
     pub fn truncate_after(&mut self, index: LogIndex) -> Result<(), LogError> {
         self.check_poison()?;
         if index >= self.last {
@@ -54,7 +56,7 @@ impl Log {
     /// that is being written always does.
     ///
     /// # Errors
-    /// A file operation fails; what was not removed is still there.
+    /// A removal failed, which poisons the log; what was not removed is still there.
     pub fn drop_below(&mut self, index: LogIndex) -> Result<(), LogError> {
         self.check_poison()?;
         while let Some(path) = self.shared.read(|segments| match segments {
@@ -76,12 +78,10 @@ impl Log {
     /// Removes a segment's file. Each name durably before the next, since a crash could otherwise undo the removal
     /// of one but not of its neighbour and leave a gap.
     fn remove(&mut self, path: &str) -> Result<(), LogError> {
-        self.disk.remove(path).map_err(at("remove segment", path))?;
         let folder = self.options.folder.clone();
-        if let Err(error) = self.disk.sync_folder(&folder) {
-            return Err(self.poisoned(format!("sync folder {folder} after the removal of {path}: {error}")));
-        }
-        Ok(())
+        let removed = self.disk.remove(path).and_then(|()| self.disk.sync_folder(&folder));
+        // After a failure it is unknown whether the name is there, and so which segments follow each other.
+        removed.map_err(|error| self.poisoned(format!("remove segment {path}: {error}")))
     }
 
     /// Keeps the writer's fields true between two removals, should the next one fail.

@@ -9,6 +9,7 @@ use super::super::memory::write_into;
 const SECTOR_BYTES: u64 = 512;
 
 /// A change of a file that no finished fsync covers.
+#[derive(Clone)]
 pub(super) enum Unsynced {
     Write { offset: u64, bytes: Vec<u8> },
     Length(u64),
@@ -31,7 +32,7 @@ impl Unsynced {
 }
 
 /// One file.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct Content {
     /// What a reader sees.
     pub(super) current: Vec<u8>,
