@@ -16,8 +16,8 @@ use wasmparser::Validator;
 /// | `empty-file`, `not-wasm`, `core-module`, `truncated` | no component |
 /// | `empty-component`, `wrong-world`, `wrong-signature` | a component, but no plugin |
 /// | `wasi-clock`, `wasi-random`, `unknown-import` | a component that imports what it must not |
-/// | `too-big` | a plugin with 80 MiB of padding |
-/// | `slow-to-compile` | a plugin that brings along a module of some 40 MB of machine code |
+/// | `too-big` | a plugin with 40 MiB of padding |
+/// | `slow-to-compile` | a plugin with a module of 5 MB, which takes some seconds to compile: set a lower limit |
 /// | `bad-manifest-name`, `schema-zero`, `giant-manifest` | a plugin whose `describe` lies |
 /// | `FAULT-in-describe`, `FAULT-in-start` | fails while it is looked at, or while an instance is made |
 /// | `hostile` | a plugin that does what the command says: `loop`, `eat-memory`, … (see `guests/hostile`) |
@@ -93,10 +93,10 @@ pub fn bad_guest(name: &str) -> Result<Vec<u8>> {
         }
         // A custom section (id 0), whose name is "pad".
         "too-big" => {
-            append_section(&hostile::component("")?, 0, &[b"\x03pad".as_slice(), &[0; 80 << 20]].concat())
+            append_section(&hostile::component("")?, 0, &[b"\x03pad".as_slice(), &[0; 40 << 20]].concat())
         }
         // A core module (id 1): compiled with the rest, although nothing instantiates it.
-        "slow-to-compile" => append_section(&hostile::component("")?, 1, &slow_module(400, 4_000)?),
+        "slow-to-compile" => append_section(&hostile::component("")?, 1, &slow_module(100, 4_000)?),
         "hostile" => hostile::component(""),
         _ if bad_guests().contains(&name) || name.contains("-in-") => hostile::component(name),
         _ => bail!("no bad guest is called {name}"),
