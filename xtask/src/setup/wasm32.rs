@@ -26,7 +26,7 @@ pub(super) fn install() -> Result<()> {
         rustup.args(["target", "add", TARGET]).current_dir(mortise_artifacts::workspace_root());
         match run_within(&mut rustup, RUSTUP_WITHIN) {
             Ok(()) if toolchain::installed_target() => return Ok(()),
-            Ok(()) => say("the cargo here is not rustup's, so we take Debian's compiler"),
+            Ok(()) => say("the compiler in use is still without it, so we take Debian's"),
             Err(error) => say(&format!("that did not work ({error:#}), so we take Debian's compiler")),
         }
     }
