@@ -1,5 +1,6 @@
 //! The net writes of a command or of an entry: points over range deletes.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::iter::Peekable;
 use std::ops::Bound;
@@ -7,6 +8,7 @@ use std::ops::Bound;
 use bytes::Bytes;
 
 use crate::codec::{DecodeError, Reader, Writer};
+use crate::overlay::STEP_BYTES;
 use crate::state::{Direction, KeyRange, Pairs, StateError};
 
 /// One net write.
@@ -171,8 +173,15 @@ impl Layer {
         })
     }
 
-    /// `lower`, a scan of `range`, as this layer leaves it.
-    pub fn over<'a>(&'a self, lower: Pairs<'a>, range: &KeyRange, direction: Direction) -> Pairs<'a> {
+    /// `lower`, a scan of `range`, as this layer leaves it. Each of this layer's points that the scan goes through,
+    /// deletes too, adds [`STEP_BYTES`](crate::overlay::STEP_BYTES) to `count`.
+    pub fn over<'a>(
+        &'a self,
+        lower: Pairs<'a>,
+        range: &KeyRange,
+        direction: Direction,
+        count: Option<&'a Cell<u64>>,
+    ) -> Pairs<'a> {
         if self.ranges.is_empty() && self.points.is_empty() {
             return lower;
         }
@@ -181,9 +190,15 @@ impl Layer {
         } else {
             Box::new(lower.filter(|pair| !matches!(pair, Ok((key, _)) if self.covers(key))))
         };
-        let points: Box<dyn Iterator<Item = (&'a Bytes, &'a Option<Bytes>)> + 'a> = match direction {
+        let points: Points<'a> = match direction {
             Direction::Ascending => Box::new(in_range(&self.points, range)),
             Direction::Descending => Box::new(in_range(&self.points, range).rev()),
+        };
+        let points: Points<'a> = match count {
+            Some(count) => {
+                Box::new(points.inspect(move |_| count.set(count.get().saturating_add(STEP_BYTES))))
+            }
+            None => points,
         };
         Box::new(Merge { lower: lower.peekable(), points: points.peekable(), direction })
     }
@@ -216,9 +231,14 @@ fn in_range<'a>(
     points.range((Bound::Included(range.start.clone()), end))
 }
 
+/// Points of a layer, in the order of a scan.
+type Points<'a> = Box<dyn Iterator<Item = (&'a Bytes, &'a Option<Bytes>)> + 'a>;
+
+type Points<'a> = Box<dyn Iterator<Item = (&'a Bytes, &'a Option<Bytes>)> + 'a>;
+
 struct Merge<'a> {
     lower: Peekable<Pairs<'a>>,
-    points: Peekable<Box<dyn Iterator<Item = (&'a Bytes, &'a Option<Bytes>)> + 'a>>,
+    points: Peekable<Points<'a>>,
     direction: Direction,
 }
 

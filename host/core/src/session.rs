@@ -191,7 +191,9 @@ impl SessionTable {
             return;
         }
         session.answered_up_to = answered_up_to;
-        let left = session.outcomes.split_off(&answered_up_to.next());
+        // Not `next`, which saturates: it would keep the last sequence of all.
+        let first_left = answered_up_to.0.checked_add(1).map(Sequence);
+        let left = first_left.map_or_else(BTreeMap::new, |first| session.outcomes.split_off(&first));
         for (_, (index, outcome)) in std::mem::replace(&mut session.outcomes, left) {
             session.bytes = session.bytes.saturating_sub(outcome.size());
             if let Some(record) = session.records.get_mut(&index) {
@@ -240,8 +242,9 @@ impl SessionTable {
         let mut session = Session::new(reader.count("session ttl")?, LogTime(reader.count("session used")?));
         session.answered_up_to = Sequence(reader.count("answered up to")?);
         reader.finish()?;
-        *self.per_tenant.entry(key.0).or_default() += 1;
-        self.sessions.insert(key, session);
+        if self.sessions.insert(key, session).is_none() {
+            *self.per_tenant.entry(key.0).or_default() += 1;
+        }
         Ok(())
     }
 
