@@ -234,8 +234,6 @@ fn in_range<'a>(
 /// Points of a layer, in the order of a scan.
 type Points<'a> = Box<dyn Iterator<Item = (&'a Bytes, &'a Option<Bytes>)> + 'a>;
 
-type Points<'a> = Box<dyn Iterator<Item = (&'a Bytes, &'a Option<Bytes>)> + 'a>;
-
 struct Merge<'a> {
     lower: Peekable<Pairs<'a>>,
     points: Peekable<Points<'a>>,
