@@ -1,10 +1,11 @@
 //! The overlay against a model: three plain maps, one for each level, each a whole state.
 
+use std::cell::Cell;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use mortise_core::layer::Layer;
-use mortise_core::overlay::Overlay;
+use mortise_core::overlay::{Overlay, STEP_BYTES};
 use mortise_core::state::{Direction, KeyRange, MemoryState, Pairs, StateError, StateReader};
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -67,6 +68,11 @@ fn check_scan(overlay: &Overlay, model: &Model, range: &KeyRange) {
     pairs.retain(|(key, _)| range.contains(key));
     for direction in DIRECTIONS {
         assert_eq!(scanned(overlay, range, direction), pairs, "{direction:?} {range:?}");
+        let bytes = Cell::new(0);
+        let counted = overlay.scan_counted(range, direction, &bytes);
+        let counted: Vec<_> = counted.map(|pair| pair.expect("a state in memory does not fail")).collect();
+        assert_eq!(counted, pairs, "counted, {direction:?} {range:?}");
+        assert!(bytes.get() >= pairs.len() as u64 * STEP_BYTES);
         pairs.reverse();
     }
 }
@@ -180,4 +186,23 @@ fn a_command_neither_accepted_nor_discarded_leaves_no_trace() {
     overlay.command_mut().put("a".into(), "1".into());
     overlay.command_mut().set_due(Some(1));
     assert!(overlay.into_layer().is_empty());
+}
+
+/// Else a guest could go through any number of deleted keys for nothing.
+#[test]
+fn a_counted_scan_counts_what_it_goes_through_and_does_not_yield() {
+    let base =
+        MemoryState::from([("a".into(), "11".into()), ("b".into(), "22".into()), ("z".into(), "9".into())]);
+    let mut overlay = Overlay::new(Arc::new(base));
+    overlay.command_mut().delete_range(KeyRange { start: "a".into(), end: Some("b".into()) });
+    overlay.command_mut().delete("m".into());
+    overlay.accept();
+    overlay.command_mut().delete("b".into());
+    for direction in DIRECTIONS {
+        let bytes = Cell::new(5);
+        let range = KeyRange { start: Bytes::new(), end: Some("n".into()) };
+        assert_eq!(overlay.scan_counted(&range, direction, &bytes).count(), 0);
+        let (pairs, points) = (2, 2);
+        assert_eq!(bytes.get(), 5 + pairs * (3 + STEP_BYTES) + points * STEP_BYTES, "{direction:?}");
+    }
 }
