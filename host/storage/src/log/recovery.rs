@@ -96,6 +96,9 @@ pub(super) fn recover(disk: &dyn Disk, options: &LogOptions) -> Result<Recovered
         let path = in_folder(folder, name);
         disk.remove(&path).map_err(at("remove unfinished segment", &path))?;
     }
+    // An earlier life may have removed or renamed a segment without coming to sync that. What the log goes on from must
+    // not be taken back by a crash.
+    disk.sync_folder(folder).map_err(at("sync folder", folder))?;
     let torn = match segments.last_mut() {
         Some(last) => repair(last, &tail, epoch)?,
         None => {

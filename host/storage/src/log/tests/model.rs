@@ -157,8 +157,10 @@ impl World {
 
 #[test]
 fn everything_synced_survives_every_history() {
+    // A longer search: MORTISE_CASES=20000 cargo test -p mortise-storage
+    let cases = std::env::var("MORTISE_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(2000);
     let seed = [7; 32];
-    let config = ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() };
+    let config = ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() };
     let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &seed);
     let mut runner = TestRunner::new_with_rng(config, rng);
     let mut crashes = 0;
