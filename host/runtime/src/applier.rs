@@ -192,7 +192,9 @@ impl EntryCalls<'_> {
     }
 
     fn take_seat(&mut self, mut seat: Seat) {
-        if let (Ok(instance), Some(overlay)) = (&mut seat, self.spare.take()) {
+        if let Ok(instance) = &mut seat
+            && let Some(overlay) = self.spare.take()
+        {
             instance.lend(overlay);
         }
         self.seat = Some(seat);

@@ -11,7 +11,7 @@
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use mortise_core::layer::Layer;
 use mortise_core::outcome::Failure;
 use mortise_core::state::{StateError, StateReader};
@@ -76,26 +76,47 @@ pub(crate) enum Answer {
     Reader(Arc<dyn StateReader>),
 }
 
-/// The guest's end.
+/// The guest's end. It gathers small writes and reads ahead, so that a guest's small chunks do not each cost a
+/// change of threads; and chunks have the sizes the guest asks for, whatever sizes the source gives.
 pub(crate) struct Line {
     requests: SyncSender<Request>,
     answers: Receiver<Answer>,
+    outgoing: BytesMut,
+    incoming: BytesMut,
+    ended: bool,
 }
 
 impl Line {
-    pub(crate) fn write(&mut self, piece: Bytes) -> Result<(), Stop> {
+    pub(crate) fn write(&mut self, piece: &[u8]) -> Result<(), Stop> {
+        self.outgoing.extend_from_slice(piece);
+        if self.outgoing.len() >= PIECE_BYTES_MAX { self.write_out() } else { Ok(()) }
+    }
+
+    /// Hands on what was gathered.
+    fn write_out(&mut self) -> Result<(), Stop> {
+        if self.outgoing.is_empty() {
+            return Ok(());
+        }
+        let piece = self.outgoing.split().freeze();
         match self.ask(Request::Write(piece))? {
             Answer::Done => Ok(()),
             _ => Err(hung_up()),
         }
     }
 
-    /// 1 to `bytes_max` bytes (at least 1, at most [`PIECE_BYTES_MAX`]); `None` at the end.
+    /// Exactly `bytes_max` bytes (taken as 1 where it is 0, as [`PIECE_BYTES_MAX`] where it is more), fewer only at
+    /// the end, `None` behind it. So what a guest sees does not depend on how its snapshot is stored.
     pub(crate) fn read(&mut self, bytes_max: usize) -> Result<Option<Bytes>, Stop> {
-        match self.ask(Request::Read(bytes_max.clamp(1, PIECE_BYTES_MAX)))? {
-            Answer::Chunk(chunk) => Ok(chunk),
-            _ => Err(hung_up()),
+        let wanted = bytes_max.clamp(1, PIECE_BYTES_MAX);
+        while self.incoming.len() < wanted && !self.ended {
+            match self.ask(Request::Read(PIECE_BYTES_MAX))? {
+                Answer::Chunk(Some(chunk)) => self.incoming.extend_from_slice(&chunk),
+                Answer::Chunk(None) => self.ended = true,
+                _ => return Err(hung_up()),
+            }
         }
+        let bytes = wanted.min(self.incoming.len());
+        Ok((bytes > 0).then(|| self.incoming.split_to(bytes).freeze()))
     }
 
     /// The state with `layer` in it.
@@ -142,13 +163,19 @@ pub(crate) fn run<R: Send>(
 ) -> Result<Result<R, BulkFailure>, LocalFault> {
     let (requests, incoming) = sync_channel(1);
     let (outgoing, answers) = sync_channel(1);
-    instance.guest_mut().line = Some(Line { requests, answers });
+    let (buffer, ended) = (BytesMut::new(), false);
+    let line = Line { requests, answers, outgoing: buffer.clone(), incoming: buffer, ended };
+    instance.guest_mut().line = Some(line);
     let (result, broken) = std::thread::scope(|scope| {
         let guest = move || {
             let result = call(instance);
+            let rest = instance.guest_mut().line.as_mut().map_or(Ok(()), Line::write_out);
             // Hangs up, which ends the loop below.
             instance.guest_mut().line = None;
-            result
+            match rest {
+                Err(Stop::Fault(fault)) if matches!(result, Ok(Ok(_))) => Err(fault),
+                _ => result,
+            }
         };
         let thread =
             std::thread::Builder::new().name("mortise-bulk".into()).stack_size(NATIVE_STACK_BYTES_MIN);
@@ -170,40 +197,9 @@ pub(crate) fn run<R: Send>(
     }
 }
 
-/// Hands out a source's bytes in the sizes that the guest asks for, whatever sizes the source gives.
-pub(crate) struct Feed<'a> {
-    source: &'a mut dyn FnMut(usize) -> Result<Option<Bytes>, StreamError>,
-    rest: Bytes,
-}
-
-impl<'a> Feed<'a> {
-    pub(crate) fn new(source: &'a mut dyn FnMut(usize) -> Result<Option<Bytes>, StreamError>) -> Self {
-        Self { source, rest: Bytes::new() }
-    }
-
-    pub(crate) fn next(&mut self, bytes_max: usize) -> Result<Option<Bytes>, LocalFault> {
-        while self.rest.is_empty() {
-            match (self.source)(bytes_max).map_err(LocalFault::Stream)? {
-                Some(chunk) => self.rest = chunk,
-                None => return Ok(None),
-            }
-        }
-        Ok(Some(self.rest.split_to(bytes_max.min(self.rest.len()))))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_feed_cuts_large_chunks_and_skips_empty_ones() {
-        let mut chunks = vec![Bytes::from("defgh"), Bytes::new(), Bytes::from("abc")];
-        let mut source = |_| Ok(chunks.pop());
-        let mut feed = Feed::new(&mut source);
-        let parts: Vec<_> = std::iter::from_fn(|| feed.next(2).unwrap()).collect();
-        assert_eq!(parts, ["ab", "c", "de", "fg", "h"]);
-    }
 
     #[test]
     fn pieces_are_bounded_and_never_empty() {

@@ -2,6 +2,7 @@
 //!
 //! Every check here decides an outcome, so it depends on the profile, on the input and on the state alone.
 
+use std::cell::Cell;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -9,7 +10,7 @@ use mortise_core::layer::Layer;
 use mortise_core::outcome::Limit;
 use mortise_core::overlay::Overlay;
 use mortise_core::profile::Profile;
-use mortise_core::state::{Direction, KeyRange, StateReader};
+use mortise_core::state::{Direction, KeyRange};
 use wasmtime::ResourceLimiter;
 
 use crate::abi::Page;
@@ -83,22 +84,25 @@ impl Guest {
         if self.meter.task == Task::ReadAll {
             self.meter.read = 0;
         }
-        self.charge(1, bytes)
+        self.charge(1, bytes as u64)
     }
 
     /// Pays for one key of a `get-many`: a lookup costs the host as much as a `get`.
     pub(crate) fn charge_key(&mut self, bytes: usize) -> Result<(), Stop> {
-        self.charge(1, bytes)
+        self.charge(1, bytes as u64)
     }
 
     /// Pays for `bytes` that a host call returns or goes through.
-    pub(crate) fn charge_bytes(&mut self, bytes: usize) -> Result<(), Stop> {
+    pub(crate) fn charge_bytes(&mut self, bytes: u64) -> Result<(), Stop> {
         self.charge(0, bytes)
     }
 
-    fn charge(&mut self, calls: u64, bytes: usize) -> Result<(), Stop> {
-        let per_bytes = (bytes as u64).div_ceil(16).saturating_mul(self.limits.fuel_host_16_bytes);
-        let cost = calls.saturating_mul(self.limits.fuel_host_call).saturating_add(per_bytes);
+    fn byte_cost(&self, bytes: u64) -> u64 {
+        bytes.div_ceil(16).saturating_mul(self.limits.fuel_host_16_bytes)
+    }
+
+    fn charge(&mut self, calls: u64, bytes: u64) -> Result<(), Stop> {
+        let cost = calls.saturating_mul(self.limits.fuel_host_call).saturating_add(self.byte_cost(bytes));
         self.meter.fuel = self.meter.fuel.saturating_add(cost);
         within(self.meter.fuel, self.meter.fuel_max, Limit::Fuel)
     }
@@ -149,12 +153,13 @@ impl Guest {
     /// The value of `key`, counted and paid for.
     pub(crate) fn value(&mut self, value: Option<Bytes>) -> Result<Option<Vec<u8>>, Stop> {
         let bytes = value.as_ref().map_or(0, Bytes::len);
-        self.charge_bytes(bytes)?;
+        self.charge_bytes(bytes as u64)?;
         self.count_read(bytes)?;
         Ok(value.map(Vec::from))
     }
 
-    /// A page of a scan, counted and paid for.
+    /// A page of a scan, counted and paid for: by its bytes, or by all that the scan went through where that is more,
+    /// such as keys that the entry deleted.
     pub(crate) fn scan(
         &mut self,
         range: &KeyRange,
@@ -162,24 +167,23 @@ impl Guest {
         bytes_max: usize,
     ) -> Result<Page, Stop> {
         let left = self.limits.read_bytes_max.saturating_sub(self.meter.read);
-        let pairs = self.overlay()?.scan(range, direction);
+        let passed = Cell::new(0);
+        let pairs = self.overlay()?.scan_counted(range, direction, &passed);
         let (page, bytes) = page::pack(pairs, direction, bytes_max.min(PAGE_BYTES_MAX), left)?;
         self.count_read(bytes)?;
-        self.charge_bytes(page.pairs.len())?;
+        self.charge_bytes(passed.get().max(page.pairs.len() as u64))?;
         Ok(page)
     }
 
-    /// Deletes the range, and pays for the pairs in it: storage has to delete each.
+    /// Deletes the range, and pays for the pairs in it as a scan does: storage has to delete each.
     pub(crate) fn delete_range(&mut self, range: KeyRange) -> Result<(), Stop> {
         let fuel_left = self.meter.fuel_max.saturating_sub(self.meter.fuel);
-        let mut cost = 0u64;
-        for pair in self.overlay()?.scan(&range, Direction::Ascending) {
-            let (key, value) = pair?;
-            let units = ((key.len() + value.len()) as u64).div_ceil(16).max(1);
-            cost = cost.saturating_add(units.saturating_mul(self.limits.fuel_host_16_bytes));
-            within(cost, fuel_left, Limit::Fuel)?;
+        let passed = Cell::new(0);
+        for pair in self.overlay()?.scan_counted(&range, Direction::Ascending, &passed) {
+            pair?;
+            within(self.byte_cost(passed.get()), fuel_left, Limit::Fuel)?;
         }
-        self.meter.fuel = self.meter.fuel.saturating_add(cost);
+        self.charge_bytes(passed.get())?;
         self.writes()?.delete_range(range);
         Ok(())
     }

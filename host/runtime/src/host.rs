@@ -122,7 +122,7 @@ fn link_transfer(transfer: &mut LinkerInstance<'_, Guest>) -> wasmtime::Result<(
             while let Some(piece) = chunk.as_le_slice(&cx).get(at..).and_then(crate::bulk::piece) {
                 let piece = Bytes::copy_from_slice(piece);
                 at += piece.len();
-                cx.data_mut().line()?.write(piece)?;
+                cx.data_mut().line()?.write(&piece)?;
             }
             Ok(())
         },
@@ -133,7 +133,7 @@ fn link_transfer(transfer: &mut LinkerInstance<'_, Guest>) -> wasmtime::Result<(
             let guest = cx.data_mut();
             guest.charge_call(0)?;
             let chunk = guest.line()?.read(bytes_max as usize)?;
-            guest.charge_bytes(chunk.as_ref().map_or(0, Bytes::len))?;
+            guest.charge_bytes(chunk.as_ref().map_or(0, Bytes::len) as u64)?;
             Ok((chunk.map(Vec::from),))
         },
     )

@@ -203,6 +203,14 @@ fn describe(mounted: &Arc<Mounted>) -> Result<Manifest, LoadError> {
     for export in EXPORTS {
         instance.check_export(export).map_err(|reason| LoadError::WrongExport { export, reason })?;
     }
-    let record = instance.describe()?.map_err(LoadError::DescribeFailed)?;
-    Ok(Manifest::try_from(record)?)
+    match instance.describe() {
+        Ok(Ok(record)) => Ok(Manifest::try_from(record)?),
+        Ok(Err(failure)) => Err(LoadError::DescribeFailed(failure)),
+        // wasmtime's error for "more than may be copied out of the guest" has no public type.
+        Err(LocalFault::Call(error)) => {
+            let problem = format!("as a whole cannot be read: {error}");
+            Err(ManifestError { field: "manifest", problem }.into())
+        }
+        Err(fault) => Err(fault.into()),
+    }
 }

@@ -13,12 +13,15 @@ use mortise_core::profile::Profile;
 
 use crate::abi;
 use crate::applier::Applier;
-use crate::bulk::{self, Answer, Break, BulkDone, BulkFailure, BulkTarget, Feed, Request, StreamError};
+use crate::bulk::{self, Answer, Break, BulkDone, BulkFailure, BulkTarget, Request, StreamError};
 use crate::caller::Caller;
 use crate::failure::LocalFault;
 use crate::instance::Instance;
 use crate::machine::{Mounted, Runtime, stack_bytes};
 use crate::manifest::Manifest;
+
+/// Gives a snapshot's bytes, part by part.
+type Source<'a> = &'a mut dyn FnMut(usize) -> Result<Option<Bytes>, StreamError>;
 
 /// A plugin that passed every check of [`Runtime::load`]. Cheap to clone.
 #[derive(Clone)]
@@ -89,8 +92,8 @@ impl Plugin {
         Caller::new(self.clone(), limits.clone())
     }
 
-    /// Makes in `target`, which must be empty, the state that a snapshot holds. `source` gives at most as many bytes
-    /// as asked for, and `None` at the snapshot's end.
+    /// Makes in `target`, which must be empty, the state that a snapshot holds. `source` is asked for the
+    /// next so many bytes; it may give fewer or more, and `None` at the snapshot's end.
     pub fn restore(
         &self,
         limits: &Arc<Profile>,
@@ -98,7 +101,7 @@ impl Plugin {
         context: &Context,
         source: &mut dyn FnMut(usize) -> Result<Option<Bytes>, StreamError>,
     ) -> Result<Result<BulkDone, BulkFailure>, LocalFault> {
-        self.fill(limits, target, Some(Feed::new(source)), |instance| instance.restore(context))
+        self.fill(limits, target, Some(source), |instance| instance.restore(context))
     }
 
     /// Brings the state in `target`, which is a copy of the tenant's, from schema `from_schema` to this plugin's; 0
@@ -117,7 +120,7 @@ impl Plugin {
         &self,
         limits: &Arc<Profile>,
         target: &mut dyn BulkTarget,
-        mut feed: Option<Feed<'_>>,
+        mut source: Option<Source<'_>>,
         call: impl FnOnce(&mut Instance) -> Result<Result<Result<(), String>, Failure>, LocalFault> + Send,
     ) -> Result<Result<BulkDone, BulkFailure>, LocalFault> {
         let mut instance = match Instance::new(&self.mounted(limits)?, limits)? {
@@ -127,8 +130,11 @@ impl Plugin {
         instance.lend(Overlay::new(target.reader()?));
         let mut due = None;
         let result = bulk::run(&mut instance, call, |request| match request {
-            Request::Read(bytes_max) => match &mut feed {
-                Some(feed) => feed.next(bytes_max).map(Answer::Chunk).map_err(Break::Fault),
+            Request::Read(bytes_max) => match &mut source {
+                Some(source) => match source(bytes_max) {
+                    Ok(chunk) => Ok(Answer::Chunk(chunk)),
+                    Err(error) => Err(Break::Fault(LocalFault::Stream(error))),
+                },
                 None => Ok(Answer::Chunk(None)),
             },
             Request::Flush(layer) => {

@@ -7,3 +7,4 @@ mod limits;
 mod load;
 mod reads;
 mod support;
+mod text;

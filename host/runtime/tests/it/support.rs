@@ -11,13 +11,13 @@ use mortise_core::state::{MemoryState, StateReader};
 use mortise_core::time::LogTime;
 use mortise_runtime::{Applied, Plugin, Runtime, RuntimeOptions};
 
-pub fn runtime() -> &'static Runtime {
+pub(crate) fn runtime() -> &'static Runtime {
     static RUNTIME: OnceLock<Runtime> = OnceLock::new();
     RUNTIME.get_or_init(|| Runtime::new(RuntimeOptions::default()).unwrap())
 }
 
 /// A bad guest that loads, each compiled once.
-pub fn guest(name: &'static str) -> Plugin {
+pub(crate) fn guest(name: &'static str) -> Plugin {
     static PLUGINS: Mutex<BTreeMap<&str, Plugin>> = Mutex::new(BTreeMap::new());
     let mut plugins = PLUGINS.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     let load = || runtime().load(&mortise_artifacts::bad_guest(name).unwrap()).unwrap();
@@ -25,29 +25,29 @@ pub fn guest(name: &'static str) -> Plugin {
 }
 
 /// The guest that does what its commands say.
-pub fn hostile() -> Plugin {
+pub(crate) fn hostile() -> Plugin {
     guest("hostile")
 }
 
-pub fn profile() -> Arc<Profile> {
+pub(crate) fn profile() -> Arc<Profile> {
     Arc::new(Profile::default())
 }
 
-pub fn context(sequence: u64) -> Context {
+pub(crate) fn context(sequence: u64) -> Context {
     Context { sequence, time: LogTime(1000 + sequence), principal: Some("ann".into()) }
 }
 
-pub fn state(pairs: &[(&str, &str)]) -> Arc<MemoryState> {
+pub(crate) fn state(pairs: &[(&str, &str)]) -> Arc<MemoryState> {
     let bytes = |text: &str| bytes::Bytes::copy_from_slice(text.as_bytes());
     Arc::new(pairs.iter().map(|(key, value)| (bytes(key), bytes(value))).collect())
 }
 
-pub fn empty() -> Arc<MemoryState> {
+pub(crate) fn empty() -> Arc<MemoryState> {
     state(&[])
 }
 
 /// Applies the commands as one entry.
-pub fn entry(
+pub(crate) fn entry(
     plugin: &Plugin,
     limits: &Arc<Profile>,
     state: Arc<dyn StateReader>,
@@ -66,7 +66,7 @@ pub fn entry(
 }
 
 /// The outcome of one command under `limits`.
-pub fn outcome(limits: &Profile, state: Arc<dyn StateReader>, command: &str) -> Outcome {
+pub(crate) fn outcome(limits: &Profile, state: Arc<dyn StateReader>, command: &str) -> Outcome {
     let (mut applied, layer) = entry(&hostile(), &Arc::new(limits.clone()), state, &[command]);
     let outcome = applied.remove(0).outcome;
     if !outcome.took_effect() {
@@ -75,20 +75,20 @@ pub fn outcome(limits: &Profile, state: Arc<dyn StateReader>, command: &str) -> 
     outcome
 }
 
-pub fn exceeded(limit: Limit) -> Outcome {
+pub(crate) fn exceeded(limit: Limit) -> Outcome {
     Outcome::Failed(Failure::LimitExceeded { limit })
 }
 
-pub fn trapped(reason: &str) -> Outcome {
+pub(crate) fn trapped(reason: &str) -> Outcome {
     Outcome::Failed(Failure::Trapped { reason: reason.into() })
 }
 
-pub fn replied(reply: &str) -> Outcome {
+pub(crate) fn replied(reply: &str) -> Outcome {
     Outcome::Applied(bytes::Bytes::copy_from_slice(reply.as_bytes()))
 }
 
 /// The layer's puts.
-pub fn puts(layer: &Layer) -> Vec<(String, String)> {
+pub(crate) fn puts(layer: &Layer) -> Vec<(String, String)> {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     layer.points().map(|(key, value)| (text(key), text(value.as_ref().unwrap()))).collect()
 }
