@@ -1,1 +1,38 @@
-//! Rust client of a Mortise node
+//! Rust client of a Mortise node.
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), mortise_client::ClientError> {
+//! use mortise_client::{Client, Options, WriterOptions};
+//!
+//! let client = Client::connect(&Options::new("http://127.0.0.1:7400")).await?;
+//! let ledger = client.tenant("ledger");
+//! let writer = ledger.writer(WriterOptions::default()).await?;
+//! // Exactly once, also where the connection breaks or the node restarts in between.
+//! writer.write(r#"{"open": {"account": "ann"}}"#).await?;
+//! let answer = ledger.query(r#"{"balance": {"account": "ann"}}"#).await?;
+//! # Ok(()) }
+//! ```
+//! - [`Client`] and [`Tenant`]: data. [`Writer`]: many writes in flight, each exactly once.
+//! - [`AdminClient`]: tenants, plugins, profile, snapshots, status.
+//! - [`kv::Kv`]: the commands of the shipped `kv` plugin, typed.
+//! - `load` (a feature): CSV and NDJSON files through a [`Writer`].
+//!
+//! Every error is a [`ClientError`], which says whether the call took effect.
+
+pub mod admin;
+mod backoff;
+mod client;
+mod connection;
+mod error;
+pub mod kv;
+#[cfg(feature = "load")]
+pub mod load;
+mod options;
+pub mod writer;
+
+pub use admin::AdminClient;
+pub use client::{Answer, Client, Session, Tenant, Written};
+pub use error::{ClientError, ErrorKind, TookEffect};
+pub use mortise_core::ids::SessionId;
+pub use options::Options;
+pub use writer::{Writer, WriterOptions};

@@ -1,0 +1,157 @@
+//! A node's data service: tenants, their sessions, writes and queries.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use mortise_core::ids::{LogIndex, SessionId};
+use mortise_proto::v1;
+use mortise_proto::v1::data_client::DataClient;
+use tonic::transport::Channel;
+
+use crate::connection::{Connection, MESSAGE_BYTES_MAX, Repeat};
+use crate::error::ClientError;
+use crate::options::Options;
+use crate::writer::{Writer, WriterOptions};
+
+/// A connection to a node's data service. Cheap to clone; clones share the connection, which mends itself.
+#[derive(Clone, Debug)]
+pub struct Client {
+    connection: Connection,
+}
+
+/// A tenant, by name. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Tenant {
+    pub(crate) connection: Connection,
+    pub(crate) name: Arc<str>,
+}
+
+/// Within a session every write takes effect at most once, however often it is sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Session {
+    /// Its number, unique in the group for ever.
+    pub id: SessionId,
+    /// It ends when unused this long.
+    pub ttl: Duration,
+}
+
+/// A write's answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Written {
+    /// The plugin's own bytes.
+    pub reply: Bytes,
+    /// The log entry that carried the write.
+    pub index: LogIndex,
+}
+
+/// A query's answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// The plugin's own bytes.
+    pub response: Bytes,
+    /// The log index whose state was read.
+    pub applied: LogIndex,
+}
+
+impl Client {
+    /// Connects to a node's data service.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Invalid`](crate::ErrorKind::Invalid) where the options do not fit together,
+    /// [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable) where nobody answers within `connect_timeout`.
+    pub async fn connect(options: &Options) -> Result<Self, ClientError> {
+        Ok(Self { connection: Connection::open(options, &options.endpoint).await? })
+    }
+
+    /// The same, but it connects at the first call, which then waits for the node up to `timeout`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Invalid`](crate::ErrorKind::Invalid) where the options do not fit together.
+    pub fn lazy(options: &Options) -> Result<Self, ClientError> {
+        Ok(Self { connection: Connection::lazy(options, &options.endpoint)? })
+    }
+
+    /// A handle of a tenant. Whether there is one shows at its first call.
+    pub fn tenant(&self, name: impl Into<Arc<str>>) -> Tenant {
+        Tenant { connection: self.connection.clone(), name: name.into() }
+    }
+}
+
+impl Tenant {
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// One write outside any session, as one call. It is sent again only after a failure that surely left no effect;
+    /// where the connection breaks in between, [`ClientError::took_effect`] says unknown. A [`Writer`] has no such
+    /// doubt, and is many times as fast.
+    ///
+    /// # Errors
+    /// What the node or its plugin answers; see [`ErrorKind`](crate::ErrorKind).
+    pub async fn write(&self, command: impl Into<Bytes>) -> Result<Written, ClientError> {
+        let request = v1::WriteRequest {
+            tenant: self.name.to_string(),
+            session: SessionId::NONE.0,
+            sequence: 0,
+            answered_up_to: 0,
+            command: command.into(),
+        };
+        let call = |channel, request| async move { data(channel).write(request).await };
+        let response = self.connection.call(Repeat::IfWithoutEffect, request, call).await?;
+        Ok(Written { reply: response.reply, index: LogIndex(response.index) })
+    }
+
+    /// One read. It sees every write that was acknowledged before.
+    ///
+    /// # Errors
+    /// What the node or its plugin answers; see [`ErrorKind`](crate::ErrorKind).
+    pub async fn query(&self, request: impl Into<Bytes>) -> Result<Answer, ClientError> {
+        let request = v1::QueryRequest { tenant: self.name.to_string(), request: request.into() };
+        let call = |channel, request| async move { data(channel).query(request).await };
+        let response = self.connection.call(Repeat::Freely, request, call).await?;
+        Ok(Answer { response: response.response, applied: LogIndex(response.applied_index) })
+    }
+
+    /// Opens a session that ends when unused for `ttl`. Default: the longest that the profile allows, as for a
+    /// longer `ttl`.
+    ///
+    /// # Errors
+    /// Those of a call; [`ErrorKind::Overloaded`](crate::ErrorKind::Overloaded) where the tenant has too many.
+    pub async fn open_session(&self, ttl: Option<Duration>) -> Result<Session, ClientError> {
+        // At least 1: 0 would ask for the default.
+        let ttl_ms = ttl.map_or(0, |ttl| u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX).max(1));
+        let request = v1::OpenSessionRequest { tenant: self.name.to_string(), ttl_ms };
+        // One session too many does no harm: it expires.
+        let call = |channel, request| async move { data(channel).open_session(request).await };
+        let response = self.connection.call(Repeat::Freely, request, call).await?;
+        Ok(Session { id: SessionId(response.session), ttl: Duration::from_millis(response.ttl_ms) })
+    }
+
+    /// Ends a session; its outcomes are forgotten.
+    ///
+    /// # Errors
+    /// Those of a call.
+    pub async fn close_session(&self, session: SessionId) -> Result<(), ClientError> {
+        let request = v1::CloseSessionRequest { tenant: self.name.to_string(), session: session.0 };
+        let call = |channel, request| async move { data(channel).close_session(request).await };
+        self.connection.call(Repeat::Freely, request, call).await?;
+        Ok(())
+    }
+
+    /// Opens a session and a pipeline of writes in it: the fast way to write, and the one that is exactly once.
+    ///
+    /// # Errors
+    /// As [`Tenant::open_session`].
+    pub async fn writer(&self, options: WriterOptions) -> Result<Writer, ClientError> {
+        let session = self.open_session(options.session_ttl).await?;
+        Ok(Writer::resume(self, session.id, 1, options))
+    }
+}
+
+pub(crate) fn data(channel: Channel) -> DataClient<Channel> {
+    DataClient::new(channel)
+        .max_decoding_message_size(MESSAGE_BYTES_MAX)
+        .max_encoding_message_size(MESSAGE_BYTES_MAX)
+}

@@ -1,0 +1,181 @@
+//! The commands of the shipped `kv` plugin, typed: what `mortise_commands::kv` says in messages, as functions.
+
+use bytes::Bytes;
+pub use mortise_commands::kv::{Record, RangeResponse, Reply};
+use mortise_commands::kv::{
+    Command, CompareAndSwap, Condition, Delete, DeleteRange, Get, Put, PutIfAbsent, Range, Request, Response,
+    command, condition, request, response,
+};
+use prost::Message;
+
+use crate::client::Tenant;
+use crate::error::{ClientError, ErrorKind};
+use crate::writer::Writer;
+
+pub use mortise_commands::kv::KeyRange;
+
+/// A tenant that runs `kv`.
+#[derive(Clone, Debug)]
+pub struct Kv {
+    tenant: Tenant,
+    writer: Option<Writer>,
+}
+
+/// What a key must hold for a compare-and-swap.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Expected {
+    /// Nothing: the key must not be there.
+    Absent,
+    /// Anything: the key must be there.
+    Present,
+    /// The version of its last write.
+    Version(u64),
+    /// Its value.
+    Value(Vec<u8>),
+}
+
+/// How to read a range.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RangeOptions {
+    /// At most so many records in one answer. 0, the default: 1,000. An answer also ends at 1 MiB.
+    pub limit: u32,
+    /// From the last key to the first. Default: no.
+    pub reverse: bool,
+    /// Leaves the values out. Default: no.
+    pub keys_only: bool,
+    /// Leaves the records out; only their number is answered. Default: no.
+    pub count_only: bool,
+    /// To go on where an answer ended: its `next`. Default: from the beginning.
+    pub after: Vec<u8>,
+}
+
+impl Kv {
+    /// Over the tenant itself: each write is one call; see [`Tenant::write`].
+    pub fn new(tenant: Tenant) -> Self {
+        Self { tenant, writer: None }
+    }
+
+    /// Over a writer: many writes can be in flight, each exactly once.
+    pub fn with_writer(tenant: Tenant, writer: Writer) -> Self {
+        Self { tenant, writer: Some(writer) }
+    }
+
+    /// Sets a key, whatever it held. It vanishes after `ttl_ms` milliseconds, if that is not 0.
+    ///
+    /// # Errors
+    /// Those of a write; [`ErrorKind::Rejected`] as `kv.proto` lists. So for the others.
+    pub async fn put(
+        &self,
+        key: impl Into<Vec<u8>>,
+        value: impl Into<Vec<u8>>,
+        ttl_ms: u64,
+    ) -> Result<Reply, ClientError> {
+        self.write(put(key, value, ttl_ms)).await
+    }
+
+    /// Sets a key that must not be there.
+    ///
+    /// # Errors
+    /// As [`Kv::put`].
+    pub async fn put_if_absent(
+        &self,
+        key: impl Into<Vec<u8>>,
+        value: impl Into<Vec<u8>>,
+        ttl_ms: u64,
+    ) -> Result<Reply, ClientError> {
+        let put = PutIfAbsent { key: key.into(), value: value.into(), ttl_ms };
+        self.write(encode(command::Operation::PutIfAbsent(put))).await
+    }
+
+    /// Sets a key that holds what is expected.
+    ///
+    /// # Errors
+    /// As [`Kv::put`]; rejected as `compare_failed` where it holds something else.
+    pub async fn compare_and_swap(
+        &self,
+        key: impl Into<Vec<u8>>,
+        expected: Expected,
+        value: impl Into<Vec<u8>>,
+        ttl_ms: u64,
+    ) -> Result<Reply, ClientError> {
+        let expected = match expected {
+            Expected::Absent => condition::Expected::Absent(true),
+            Expected::Present => condition::Expected::Absent(false),
+            Expected::Version(version) => condition::Expected::Version(version),
+            Expected::Value(value) => condition::Expected::Value(value),
+        };
+        let condition = Some(Condition { key: key.into(), expected: Some(expected) });
+        let swap = CompareAndSwap { condition, value: value.into(), ttl_ms };
+        self.write(encode(command::Operation::CompareAndSwap(swap))).await
+    }
+
+    /// Removes a key; the reply's `deleted` says whether it was there.
+    ///
+    /// # Errors
+    /// As [`Kv::put`].
+    pub async fn delete(&self, key: impl Into<Vec<u8>>) -> Result<Reply, ClientError> {
+        self.write(encode(command::Operation::Delete(Delete { key: key.into() }))).await
+    }
+
+    /// Removes all keys of a range; `count`: the reply's `deleted` says how many. Where the range has no bound, it
+    /// empties the tenant.
+    ///
+    /// # Errors
+    /// As [`Kv::put`].
+    pub async fn delete_range(&self, keys: KeyRange, count: bool) -> Result<Reply, ClientError> {
+        let everything = keys == KeyRange::default();
+        let delete = DeleteRange { keys: Some(keys), everything, count };
+        self.write(encode(command::Operation::DeleteRange(delete))).await
+    }
+
+    /// Reads a key; `None` where it is not there.
+    ///
+    /// # Errors
+    /// Those of a query.
+    pub async fn get(&self, key: impl Into<Vec<u8>>) -> Result<Option<Record>, ClientError> {
+        match self.query(request::Operation::Get(Get { key: key.into() })).await? {
+            response::Result::Get(get) => Ok(get.record),
+            response::Result::Range(_) => Err(not_kv()),
+        }
+    }
+
+    /// Reads keys in order, as many as fit into one answer: go on while its `more` is set.
+    ///
+    /// # Errors
+    /// Those of a query.
+    pub async fn range(&self, keys: KeyRange, options: RangeOptions) -> Result<RangeResponse, ClientError> {
+        let RangeOptions { limit, reverse, keys_only, count_only, after } = options;
+        let range = Range { keys: Some(keys), limit, reverse, keys_only, count_only, after };
+        match self.query(request::Operation::Range(range)).await? {
+            response::Result::Range(range) => Ok(range),
+            response::Result::Get(_) => Err(not_kv()),
+        }
+    }
+
+    async fn write(&self, command: Bytes) -> Result<Reply, ClientError> {
+        let reply = match &self.writer {
+            Some(writer) => writer.write(command).await?,
+            None => self.tenant.write(command).await?.reply,
+        };
+        Reply::decode(reply).map_err(|_| not_kv().effect_unknown())
+    }
+
+    async fn query(&self, operation: request::Operation) -> Result<response::Result, ClientError> {
+        let request = Request { operation: Some(operation) }.encode_to_vec();
+        let answer = self.tenant.query(request).await?;
+        Response::decode(answer.response).ok().and_then(|response| response.result).ok_or_else(not_kv)
+    }
+}
+
+/// The command that [`Kv::put`] sends, for a [`Writer`] that carries many.
+pub fn put(key: impl Into<Vec<u8>>, value: impl Into<Vec<u8>>, ttl_ms: u64) -> Bytes {
+    encode(command::Operation::Put(Put { key: key.into(), value: value.into(), ttl_ms }))
+}
+
+fn encode(operation: command::Operation) -> Bytes {
+    Command { operation: Some(operation) }.encode_to_vec().into()
+}
+
+fn not_kv() -> ClientError {
+    ClientError::new(ErrorKind::Protocol, "the answer is none of kv's: does the tenant run another plugin?")
+}

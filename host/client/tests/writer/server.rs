@@ -1,0 +1,221 @@
+//! A node that keeps sessions as the protocol says, and misbehaves where it may: it drops streams, delays, reorders
+//! and repeats answers, and refuses for overload.
+
+use std::collections::{BTreeMap, HashMap};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use futures::Stream;
+use mortise_proto::v1::data_server::{Data, DataServer};
+use mortise_proto::v1::{
+    self, ErrorCode, ErrorDetail, WriteResult, WriteStreamRequest, WriteStreamResponse, write_result,
+};
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+use tokio_stream::StreamExt as _;
+use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
+use tonic::{Request, Response, Status, Streaming};
+
+/// How the node misbehaves.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Faults {
+    /// Cuts a stream after so many writes, before their answers are sent. 0: never.
+    pub cut_every: usize,
+    /// Sends the answers of a message backwards.
+    pub reorder: bool,
+    /// Sends each answer twice.
+    pub repeat: bool,
+    /// Waits before it answers a message.
+    pub delay: Duration,
+    /// Refuses every so many-th write for overload, the first time it comes. 0: never.
+    pub overload_every: usize,
+    /// Answers nothing at all.
+    pub silent: bool,
+}
+
+#[derive(Default)]
+pub struct State {
+    /// Commands in the order in which they were executed.
+    pub executed: Vec<Vec<u8>>,
+    /// How many messages, and how many writes in them.
+    pub messages: usize,
+    pub writes: usize,
+    pub streams: usize,
+    pub answered_up_to: u64,
+    sessions: HashMap<u64, Session>,
+    overloaded: HashMap<u64, ()>,
+    until_cut: usize,
+}
+
+#[derive(Default)]
+struct Session {
+    answered_up_to: u64,
+    outcomes: BTreeMap<u64, Result<Vec<u8>, ErrorDetail>>,
+}
+
+#[derive(Clone)]
+pub struct Node {
+    pub state: Arc<Mutex<State>>,
+    pub faults: Arc<Mutex<Faults>>,
+}
+
+pub struct Running {
+    pub node: Node,
+    pub endpoint: String,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Node {
+    pub fn new(faults: Faults) -> Self {
+        Self { state: Arc::default(), faults: Arc::new(Mutex::new(faults)) }
+    }
+
+    pub async fn start(&self) -> Running {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let endpoint = format!("http://{}", listener.local_addr().unwrap());
+        let node = self.clone();
+        let task = tokio::spawn(async move {
+            let server = tonic::transport::Server::builder().add_service(DataServer::new(node));
+            server.serve_with_incoming(TcpListenerStream::new(listener)).await.unwrap();
+        });
+        Running { node: self.clone(), endpoint, task }
+    }
+
+    fn execute(
+        &self,
+        session: u64,
+        answered_up_to: u64,
+        sequence: u64,
+        command: &[u8],
+    ) -> write_result::Result {
+        let faults = *self.faults.lock().unwrap();
+        let mut guard = self.state.lock().unwrap();
+        let state = &mut *guard;
+        let error = |code| write_result::Result::Error(ErrorDetail::new(code, "refused"));
+        state.answered_up_to = state.answered_up_to.max(answered_up_to);
+        let Some(known) = state.sessions.get_mut(&session) else { return error(ErrorCode::SessionExpired) };
+        assert!(answered_up_to < sequence, "{sequence} is called answered");
+        known.answered_up_to = known.answered_up_to.max(answered_up_to);
+        known.outcomes = known.outcomes.split_off(&(answered_up_to + 1));
+        if sequence <= known.answered_up_to {
+            return error(ErrorCode::AlreadyAnswered);
+        }
+        let late = faults.overload_every > 0 && sequence.is_multiple_of(faults.overload_every as u64);
+        if late && state.overloaded.insert(sequence, ()).is_none() {
+            return write_result::Result::Error(ErrorDetail::new(ErrorCode::Overloaded, "full").retryable());
+        }
+        let outcome = known.outcomes.entry(sequence).or_insert_with(|| {
+            if command.starts_with(b"reject") {
+                let rejection = mortise_core::outcome::Rejection {
+                    kind: mortise_core::outcome::RejectionKind::Conflict,
+                    code: "no".into(),
+                    message: "rejected".into(),
+                };
+                return Err(ErrorDetail::rejected(&rejection));
+            }
+            state.executed.push(command.to_vec());
+            Ok([b"re:", command].concat())
+        });
+        match outcome.clone() {
+            Ok(reply) => write_result::Result::Reply(reply.into()),
+            Err(detail) => write_result::Result::Error(detail),
+        }
+    }
+
+    /// The answers to a message; `None`: the stream is cut.
+    fn answer(&self, message: WriteStreamRequest) -> Option<WriteStreamResponse> {
+        let faults = *self.faults.lock().unwrap();
+        let WriteStreamRequest { tenant, session, answered_up_to, writes } = message;
+        {
+            let mut state = self.state.lock().unwrap();
+            state.messages += 1;
+            state.writes += writes.len();
+        }
+        let mut results = Vec::new();
+        for write in writes {
+            let result = self.execute(session, answered_up_to, write.sequence, &write.command);
+            results.push(WriteResult { sequence: write.sequence, result: Some(result) });
+            let mut state = self.state.lock().unwrap();
+            state.until_cut += 1;
+            if faults.cut_every > 0 && state.until_cut >= faults.cut_every {
+                state.until_cut = 0;
+                return None;
+            }
+        }
+        if faults.repeat {
+            results.extend(results.clone());
+        }
+        if faults.reorder {
+            results.reverse();
+        }
+        (!faults.silent).then_some(())?;
+        Some(WriteStreamResponse { tenant, session, results })
+    }
+}
+
+#[tonic::async_trait]
+impl Data for Node {
+    async fn open_session(
+        &self,
+        _: Request<v1::OpenSessionRequest>,
+    ) -> Result<Response<v1::OpenSessionResponse>, Status> {
+        let mut state = self.state.lock().unwrap();
+        let session = 7 + state.sessions.len() as u64;
+        state.sessions.insert(session, Session::default());
+        Ok(Response::new(v1::OpenSessionResponse { session, ttl_ms: 60_000 }))
+    }
+
+    async fn close_session(
+        &self,
+        request: Request<v1::CloseSessionRequest>,
+    ) -> Result<Response<v1::CloseSessionResponse>, Status> {
+        self.state.lock().unwrap().sessions.remove(&request.into_inner().session);
+        Ok(Response::new(v1::CloseSessionResponse {}))
+    }
+
+    async fn write(&self, request: Request<v1::WriteRequest>) -> Result<Response<v1::WriteResponse>, Status> {
+        let command = request.into_inner().command;
+        self.state.lock().unwrap().executed.push(command.to_vec());
+        Ok(Response::new(v1::WriteResponse { reply: command, index: 1 }))
+    }
+
+    type WriteStreamStream = Pin<Box<dyn Stream<Item = Result<WriteStreamResponse, Status>> + Send>>;
+
+    async fn write_stream(
+        &self,
+        request: Request<Streaming<WriteStreamRequest>>,
+    ) -> Result<Response<Self::WriteStreamStream>, Status> {
+        self.state.lock().unwrap().streams += 1;
+        let (sender, receiver) = mpsc::channel(64);
+        let node = self.clone();
+        let mut messages = request.into_inner();
+        tokio::spawn(async move {
+            while let Some(Ok(message)) = messages.next().await {
+                let Faults { delay, silent, .. } = *node.faults.lock().unwrap();
+                if !delay.is_zero() {
+                    tokio::time::sleep(delay).await;
+                }
+                match node.answer(message) {
+                    Some(response) => drop(sender.send(Ok(response)).await),
+                    None if silent => {}
+                    None => {
+                        let _ = sender.send(Err(Status::unavailable("cut"))).await;
+                        return;
+                    }
+                }
+            }
+        });
+        Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
+    }
+
+    async fn query(&self, request: Request<v1::QueryRequest>) -> Result<Response<v1::QueryResponse>, Status> {
+        Ok(Response::new(v1::QueryResponse { response: request.into_inner().request, applied_index: 1 }))
+    }
+}
