@@ -178,8 +178,9 @@ impl Replica {
         }
     }
 
-    /// Takes nothing more in, answers what was accepted, stops the threads and closes the data folder.
-    pub async fn shutdown(&self) {
+    /// Takes nothing more in, answers what was accepted, and stops the threads. The data folder is closed as soon as
+    /// the last handle is gone.
+    pub async fn shutdown(self) {
         let (sender, receiver) = oneshot::channel();
         if self.events.send(Event::Shutdown(sender)).is_ok() {
             // A driver that is gone has stopped already.

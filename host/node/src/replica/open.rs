@@ -107,12 +107,10 @@ struct Running {
     handles: Vec<JoinHandle<()>>,
     janitor: Sender<()>,
     db: StateDb,
-    /// Locked until here.
-    _folder: DataFolder,
 }
 
 impl Threads {
-    /// Waits until every thread has ended; then closes the data folder.
+    /// Waits until every thread has ended.
     pub(crate) fn join(&self) {
         let Some(running) = lock(&self.running).take() else { return };
         drop(running.janitor);
@@ -152,14 +150,14 @@ pub(crate) fn start(
     }
     let db = StateDb::open(&folder.state_path(), StateDbOptions::default())?;
     let tables = recover_tables(&options, &db, disk.as_ref(), &runtime, &log)?;
-    let shared = Arc::new(Shared::new(options, db, disk, runtime, metrics, tables));
+    let shared = Arc::new(Shared::new(options, folder, db, disk, runtime, metrics, tables));
     shared.check_disk();
     note_extent(&log, &shared);
     note_snapshot(&shared)?;
     let mut machine = Machine::new(shared.clone());
     replay(&mut machine, &shared, &log.reader())?;
     let epoch = log.last_epoch().max(shared.tables().applied.epoch).next();
-    launch(shared, machine, log, folder, epoch)
+    launch(shared, machine, log, epoch)
 }
 
 /// Reads the tables, or rebuilds them and the state from a snapshot where the log does not reach back to them.
@@ -230,13 +228,7 @@ fn replay(machine: &mut Machine, shared: &Shared, log: &LogReader) -> Result<(),
     Ok(())
 }
 
-fn launch(
-    shared: Arc<Shared>,
-    machine: Machine,
-    log: Log,
-    folder: DataFolder,
-    epoch: Epoch,
-) -> Result<Replica, StartError> {
+fn launch(shared: Arc<Shared>, machine: Machine, log: Log, epoch: Epoch) -> Result<Replica, StartError> {
     shared.positions.epoch.store(epoch.0, Ordering::Relaxed);
     // None of these channels has a bound of its own: writes are bounded by `InFlight`, entries by the writes in
     // them, and everything else by its caller waiting for an answer.
@@ -262,7 +254,7 @@ fn launch(
             move || janitor::run(&s, &stop)
         })?,
     ];
-    let running = Running { handles, janitor: janitor_stop, db: shared.db.clone(), _folder: folder };
+    let running = Running { handles, janitor: janitor_stop, db: shared.db.clone() };
     let threads = Arc::new(Threads { running: Mutex::new(Some(running)) });
     match waits.blocking_recv() {
         Ok(Ok(Ok(_))) => {}

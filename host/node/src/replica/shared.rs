@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, Rw
 use mortise_core::ids::{GroupId, TenantId};
 use mortise_core::time::LogTime;
 use mortise_runtime::Runtime;
+use mortise_storage::DataFolder;
 use mortise_storage::disk::Disk;
 use mortise_storage::snapshot::{list_snapshots, remove_snapshot};
 use mortise_storage::state::StateDb;
@@ -35,6 +36,8 @@ pub(crate) struct Shared {
     tables: RwLock<Tables>,
     /// How each tenant's section of the newest snapshot was written.
     sections: Mutex<HashMap<TenantId, String>>,
+    /// Locked as long as this lives. Last, so that the database is closed before another process may open it.
+    _folder: DataFolder,
 }
 
 /// Where the replica is in its log. Written by one thread each, read by all.
@@ -93,6 +96,7 @@ impl InFlight {
 impl Shared {
     pub(crate) fn new(
         options: ReplicaOptions,
+        folder: DataFolder,
         db: StateDb,
         disk: Arc<dyn Disk>,
         runtime: Runtime,
@@ -102,6 +106,7 @@ impl Shared {
         Self {
             group: options.group,
             options,
+            _folder: folder,
             db,
             disk,
             runtime,
