@@ -35,11 +35,12 @@ impl Health {
 
     /// Says NOT_SERVING when the replica stops by itself.
     pub(super) fn watch(&self, replica: &Replica) {
-        let (health, replica) = (self.clone(), replica.clone());
+        let (health, fault) = (self.clone(), replica.fault());
         tokio::spawn(async move {
-            let reason = fault_of(&replica).await;
-            tracing::error!(reason, "the replica stopped");
-            health.set_serving(false).await;
+            if let Some(reason) = fault_of(fault).await {
+                tracing::error!(reason, "the replica stopped");
+                health.set_serving(false).await;
+            }
         });
     }
 

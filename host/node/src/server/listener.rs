@@ -11,12 +11,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper::rt::Executor;
+use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
@@ -43,6 +44,19 @@ const FRAME_BYTES_MAX: u32 = 128 << 10;
 const HEADER_BYTES_MAX: u32 = 16 << 10;
 /// Pause after a failure to accept, such as too many open files: it does not get better by asking at once.
 const ACCEPT_RETRY_AFTER: Duration = Duration::from_millis(100);
+/// How long calls may take to notice that their connection was closed.
+const CUT_TIME_MAX: Duration = Duration::from_secs(2);
+
+/// What is asked of the listeners. It only goes on, never back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Phase {
+    /// Take connections.
+    Serving,
+    /// Take none any more; those there are finish the calls they have, and end.
+    Draining,
+    /// Close all connections.
+    Cut,
+}
 
 pub(super) struct Listener {
     name: &'static str,
@@ -73,23 +87,24 @@ impl Listener {
         self.address
     }
 
-    /// Serves until `stop` turns true and the last connection has ended. Connections are told to end then: they
-    /// finish the calls they have. Dropping the future cuts them off.
+    /// Serves until told to stop, and returns when nothing of it is left: see [`Phase`].
     pub(super) fn serve(
         self,
         router: Router,
         metrics: &Arc<Metrics>,
-        stop: watch::Receiver<bool>,
+        phase: watch::Receiver<Phase>,
     ) -> impl Future<Output = ()> + Send + 'static {
         let metrics = Arc::clone(metrics);
         async move {
-            let Self { name, socket, tls, connections_max, .. } = self;
-            let connector = Connector { builder: builder(self.calls_max), tls, router, stop: stop.clone() };
+            let Self { name, socket, tls, connections_max, calls_max, .. } = self;
+            let (alive, mut last) = mpsc::channel(1);
+            let builder = builder(Tasks { alive }, calls_max);
+            let connector = Connector { builder, tls, router, phase: phase.clone() };
             let mut connections = JoinSet::new();
-            let mut stopped = pin!(stopped(stop));
+            let mut draining = pin!(reached(phase.clone(), Phase::Draining));
             loop {
                 let accepted = tokio::select! {
-                    () = &mut stopped => break,
+                    () = &mut draining => break,
                     Some(_) = connections.join_next() => {
                         metrics.connections(name, connections.len());
                         continue;
@@ -112,21 +127,53 @@ impl Listener {
                     }
                 }
             }
-            drop(socket);
-            while connections.join_next().await.is_some() {
+            drop((socket, connector));
+            let mut cut = pin!(reached(phase, Phase::Cut));
+            loop {
+                let ended = tokio::select! {
+                    ended = connections.join_next() => ended,
+                    () = &mut cut => break,
+                };
                 metrics.connections(name, connections.len());
+                if ended.is_none() {
+                    break;
+                }
+            }
+            connections.shutdown().await;
+            metrics.connections(name, 0);
+            // Calls notice that their connection is gone. Nothing is ever sent here: this ends with the last call.
+            if timeout(CUT_TIME_MAX, last.recv()).await.is_err() {
+                tracing::warn!(listener = name, "calls go on without their connections");
             }
         }
+    }
+}
+
+/// Where hyper runs a connection's calls. Tells when the last has ended: the data folder closes when nobody holds
+/// the replica any more.
+#[derive(Clone)]
+struct Tasks {
+    /// Closes when its last clone is dropped.
+    alive: mpsc::Sender<()>,
+}
+
+impl<F: Future<Output: Send> + Send + 'static> Executor<F> for Tasks {
+    fn execute(&self, task: F) {
+        let alive = self.alive.clone();
+        tokio::spawn(async move {
+            task.await;
+            drop(alive);
+        });
     }
 }
 
 /// What every connection needs.
 #[derive(Clone)]
 struct Connector {
-    builder: Builder<TokioExecutor>,
+    builder: Builder<Tasks>,
     tls: Option<TlsAcceptor>,
     router: Router,
-    stop: watch::Receiver<bool>,
+    phase: watch::Receiver<Phase>,
 }
 
 impl Connector {
@@ -153,7 +200,7 @@ impl Connector {
         let mut connection = pin!(self.builder.serve_connection(TokioIo::new(stream), service));
         let ended = tokio::select! {
             ended = connection.as_mut() => ended,
-            () = stopped(self.stop) => {
+            () = reached(self.phase, Phase::Draining) => {
                 connection.as_mut().graceful_shutdown();
                 connection.await
             }
@@ -164,8 +211,8 @@ impl Connector {
     }
 }
 
-fn builder(calls_max: u32) -> Builder<TokioExecutor> {
-    let mut builder = Builder::new(TokioExecutor::new());
+fn builder(tasks: Tasks, calls_max: u32) -> Builder<Tasks> {
+    let mut builder = Builder::new(tasks);
     builder.http1().timer(TokioTimer::new());
     builder
         .http2()
@@ -180,10 +227,10 @@ fn builder(calls_max: u32) -> Builder<TokioExecutor> {
     builder
 }
 
-/// Resolves when the listeners shall close.
-async fn stopped(mut stop: watch::Receiver<bool>) {
-    if stop.wait_for(|stop| *stop).await.is_err() {
-        // Without its sender nobody can ask for a stop any more: connections are cut off instead.
+/// Resolves when the listeners shall be in this phase, or beyond.
+async fn reached(mut phase: watch::Receiver<Phase>, wanted: Phase) {
+    if phase.wait_for(|phase| *phase >= wanted).await.is_err() {
+        // Without its sender nobody can ask for it any more.
         pending().await
     }
 }

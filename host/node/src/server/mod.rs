@@ -18,11 +18,12 @@ use std::time::{Duration, Instant};
 
 use mortise_runtime::{Runtime, RuntimeError, RuntimeOptions};
 use mortise_storage::DataFolder;
+use mortise_storage::disk::Disk;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use self::health::Health;
-use self::listener::Listener;
+use self::listener::{Listener, Phase};
 use crate::config::{Config, ConfigError};
 use crate::metrics::Metrics;
 use crate::replica::{Replica, ReplicaOptions, StartError};
@@ -78,8 +79,7 @@ pub struct Running {
     replica: Replica,
     context: Arc<Context>,
     health: Health,
-    /// Turns true when the listeners shall close.
-    stop: watch::Sender<bool>,
+    phase: watch::Sender<Phase>,
     listeners: Vec<JoinHandle<()>>,
     drain_timeout: Duration,
 }
@@ -91,40 +91,56 @@ impl Server {
     /// # Errors
     /// See [`ServeError`]. Nothing is left running then.
     pub async fn start(config: Config) -> Result<Running, ServeError> {
-        config.check()?;
-        let tokens = Tokens::new(&config.all_tokens()?);
-        let data = Listener::bind("data", config.data_address(), &config.data).await?;
-        let admin = Listener::bind("admin", config.admin_address(), &config.admin).await?;
-        let (data_address, admin_address) = (data.address(), admin.address());
-        if config.node.insecure {
-            tracing::warn!(%data_address, %admin_address, "node.insecure is set: TLS and tokens are not enforced");
-        }
-        let metrics = Arc::new(Metrics::new());
-        let about = About {
-            node: config.node.name.clone(),
-            runtime: Runtime::identity(),
-            data_address,
-            admin_address,
-            started: Instant::now(),
-        };
-        let context = Arc::new(Context::new(tokens, config.limits.clone(), Arc::clone(&metrics), about));
-        let health = Health::new().await;
-        let stop = watch::Sender::new(false);
-        let data = data.serve(routes::data(&context, &health), &metrics, stop.subscribe());
-        let admin = admin.serve(routes::admin(&context, &health), &metrics, stop.subscribe());
-        let listeners = Cut(vec![tokio::spawn(data), tokio::spawn(admin)]);
-        let drain_timeout = Duration::from_millis(config.node.drain_timeout_ms);
-        let replica = tokio::task::spawn_blocking(move || recover(&config, metrics)).await??;
-        context.set_replica(replica.clone());
-        health.set_serving(true).await;
-        health.watch(&replica);
-        tracing::info!(%data_address, %admin_address, "serving");
-        let listeners = listeners.keep();
-        Ok(Running { data_address, admin_address, replica, context, health, stop, listeners, drain_timeout })
+        start(config, None).await
+    }
+
+    /// The same, with log and snapshots on a disk of the caller's: for tests with disks that fail.
+    ///
+    /// # Errors
+    /// As [`Server::start`].
+    pub async fn start_on(config: Config, disk: Arc<dyn Disk>) -> Result<Running, ServeError> {
+        start(config, Some(disk)).await
     }
 }
 
-fn recover(config: &Config, metrics: Arc<Metrics>) -> Result<Replica, ServeError> {
+async fn start(config: Config, disk: Option<Arc<dyn Disk>>) -> Result<Running, ServeError> {
+    config.check()?;
+    let tokens = Tokens::new(&config.all_tokens()?);
+    let data = Listener::bind("data", config.data_address(), &config.data).await?;
+    let admin = Listener::bind("admin", config.admin_address(), &config.admin).await?;
+    let (data_address, admin_address) = (data.address(), admin.address());
+    if config.node.insecure {
+        tracing::warn!(%data_address, %admin_address, "node.insecure is set: TLS and tokens are not enforced");
+    }
+    let metrics = Arc::new(Metrics::new());
+    let about = About {
+        node: config.node.name.clone(),
+        runtime: Runtime::identity(),
+        data_address,
+        admin_address,
+        started: Instant::now(),
+    };
+    let context = Arc::new(Context::new(tokens, config.limits.clone(), Arc::clone(&metrics), about));
+    let health = Health::new().await;
+    let phase = watch::Sender::new(Phase::Serving);
+    let data = data.serve(routes::data(&context, &health), &metrics, phase.subscribe());
+    let admin = admin.serve(routes::admin(&context, &health), &metrics, phase.subscribe());
+    let listeners = Cut(vec![tokio::spawn(data), tokio::spawn(admin)]);
+    let drain_timeout = Duration::from_millis(config.node.drain_timeout_ms);
+    let replica = tokio::task::spawn_blocking(move || recover(&config, disk, metrics)).await??;
+    context.set_replica(replica.clone());
+    health.set_serving(true).await;
+    health.watch(&replica);
+    tracing::info!(%data_address, %admin_address, "serving");
+    let listeners = listeners.keep();
+    Ok(Running { data_address, admin_address, replica, context, health, phase, listeners, drain_timeout })
+}
+
+fn recover(
+    config: &Config,
+    disk: Option<Arc<dyn Disk>>,
+    metrics: Arc<Metrics>,
+) -> Result<Replica, ServeError> {
     let (storage, limits) = (&config.storage, &config.limits);
     // A new data folder must be empty when it is made, so it comes before what the runtime puts in there.
     drop(DataFolder::open(&config.node.data_folder).map_err(StartError::from)?);
@@ -147,7 +163,10 @@ fn recover(config: &Config, metrics: Arc<Metrics>) -> Result<Replica, ServeError
         free_disk_bytes_min: storage.free_disk_bytes_min,
         ..ReplicaOptions::new(&config.node.data_folder)
     };
-    Ok(Replica::start(options, runtime, metrics)?)
+    Ok(match disk {
+        None => Replica::start(options, runtime, metrics)?,
+        Some(disk) => Replica::start_on(options, disk, runtime, metrics)?,
+    })
 }
 
 impl Running {
@@ -179,7 +198,10 @@ impl Running {
 
     /// Waits until the replica stops by itself, and returns why. Never returns while all is well.
     pub async fn wait(&self) -> String {
-        fault_of(&self.replica).await
+        match fault_of(self.replica.fault()).await {
+            Some(reason) => reason,
+            None => std::future::pending().await,
+        }
     }
 
     /// Stops the node: health says NOT_SERVING, no connection and no write is taken in any more, what was accepted
@@ -187,14 +209,15 @@ impl Running {
     pub async fn shutdown(mut self) {
         self.health.set_serving(false).await;
         self.context.drain();
-        self.stop.send_replace(true);
+        self.phase.send_replace(Phase::Draining);
         self.health.end_watches().await;
         let mut listeners = Cut(std::mem::take(&mut self.listeners));
         if tokio::time::timeout(self.drain_timeout, listeners.wait()).await.is_err() {
             tracing::warn!(timeout = ?self.drain_timeout, "calls are still open: cut off");
+            self.phase.send_replace(Phase::Cut);
+            listeners.wait().await;
         }
-        drop(listeners);
-        self.replica.shutdown().await;
+        self.replica.clone().shutdown().await;
         tracing::info!("stopped");
     }
 }
@@ -205,15 +228,9 @@ impl Drop for Running {
     }
 }
 
-/// Resolves when the replica stops by itself.
-async fn fault_of(replica: &Replica) -> String {
-    let mut fault = replica.fault();
-    let reason = fault.wait_for(Option::is_some).await.map(|reason| reason.clone());
-    match reason {
-        Ok(reason) => reason.unwrap_or_default(),
-        // The replica is gone without a fault: a stop that somebody asked for.
-        Err(_) => std::future::pending().await,
-    }
+/// Why the replica stopped by itself, when it does; `None` when it is gone without a fault. Holds no replica.
+async fn fault_of(mut fault: watch::Receiver<Option<String>>) -> Option<String> {
+    fault.wait_for(Option::is_some).await.ok()?.clone()
 }
 
 /// Listeners that are cut off when this is dropped, with all their connections.
@@ -225,10 +242,12 @@ impl Cut {
     }
 
     async fn wait(&mut self) {
-        for listener in &mut self.0 {
+        while let Some(listener) = self.0.last_mut() {
             if let Err(error) = listener.await {
                 tracing::error!(%error, "a listener crashed");
             }
+            // Its handle must not be asked again.
+            self.0.pop();
         }
     }
 }
