@@ -11,11 +11,11 @@ use mortise_core::outcome::Limit;
 use mortise_core::overlay::Overlay;
 use mortise_core::profile::Profile;
 use mortise_core::state::{Direction, KeyRange};
-use wasmtime::ResourceLimiter;
 
 use crate::abi::Page;
 use crate::bulk::Line;
 use crate::failure::{LocalFault, Stop};
+use crate::growth::Growth;
 use crate::logs::Logs;
 use crate::page;
 
@@ -212,76 +212,62 @@ fn within(value: u64, max: u64, limit: Limit) -> Result<(), Stop> {
     if value > max { Err(Stop::Limit(limit)) } else { Ok(()) }
 }
 
-/// How far an instance's memories and tables may grow, all of a kind together. Past it, growing fails with -1, as
-/// WebAssembly has it, and [`refused`](Self::refused) says so.
-#[derive(Debug)]
-pub(crate) struct Growth {
-    memory_bytes_max: u64,
-    table_elements_max: u64,
-    pub(crate) memory_bytes: u64,
-    table_elements: u64,
-    /// The limit at which the present call was last refused growth.
-    pub(crate) refused: Option<Limit>,
-}
+#[cfg(test)]
+mod tests {
+    use mortise_core::state::MemoryState;
 
-impl Growth {
-    fn new(limits: &Profile) -> Self {
-        Self {
-            memory_bytes_max: limits.memory_bytes_max.min(Profile::MEMORY_BYTES_CEILING),
-            table_elements_max: limits.table_elements_max.min(Profile::TABLE_ELEMENTS_CEILING),
-            memory_bytes: 0,
-            table_elements: 0,
-            refused: None,
-        }
-    }
-}
+    use super::*;
 
-impl ResourceLimiter for Growth {
-    fn memory_growing(
-        &mut self,
-        current: usize,
-        desired: usize,
-        maximum: Option<usize>,
-    ) -> wasmtime::Result<bool> {
-        if maximum.is_some_and(|maximum| desired > maximum) {
-            return Ok(false);
-        }
-        let total = self.memory_bytes.saturating_add(desired.saturating_sub(current) as u64);
-        if total > self.memory_bytes_max {
-            self.refused = Some(Limit::Memory);
-            return Ok(false);
-        }
-        self.memory_bytes = total;
-        Ok(true)
+    fn guest(pairs: u32) -> Guest {
+        let pair = |n: u32| (Bytes::from(n.to_be_bytes().to_vec()), Bytes::from_static(b"value"));
+        let state: MemoryState = (0..pairs).map(pair).collect();
+        let mut guest = Guest::new(Arc::new(Profile::default()));
+        guest.overlay = Some(Overlay::new(Arc::new(state)));
+        guest.start(Task::Single, guest.limits.fuel);
+        guest
     }
 
-    fn memory_grow_failed(&mut self, error: wasmtime::Error) -> wasmtime::Result<()> {
-        // "Past the type's own limits" is a plain message; what the system says has a type.
-        if error.is::<&'static str>() || error.is::<String>() {
-            return Ok(());
-        }
-        Err(wasmtime::Error::new(Stop::Fault(LocalFault::Memory(error.into()))))
+    /// What a scan that finds nothing costs.
+    fn empty_scan(guest: &mut Guest) -> u64 {
+        let before = guest.meter.fuel;
+        let page = guest.scan(&KeyRange::all(), Direction::Ascending, 100).unwrap();
+        assert!(page.pairs.is_empty());
+        guest.meter.fuel - before
     }
 
-    fn table_growing(
-        &mut self,
-        current: usize,
-        desired: usize,
-        maximum: Option<usize>,
-    ) -> wasmtime::Result<bool> {
-        if maximum.is_some_and(|maximum| desired > maximum) {
-            return Ok(false);
+    #[test]
+    fn keys_that_the_entry_deleted_cannot_be_scanned_for_free() {
+        let mut by_range = guest(1000);
+        by_range.delete_range(KeyRange::all()).unwrap();
+        let deleting = by_range.meter.fuel;
+        // 64 bytes for the step, 9 for the pair; 16 bytes a unit.
+        assert_eq!(deleting, (1000u64 * 73).div_ceil(16));
+        assert_eq!(empty_scan(&mut by_range), deleting);
+        let mut one_by_one = guest(1000);
+        for n in 0..1000u32 {
+            one_by_one.writes().unwrap().delete(Bytes::from(n.to_be_bytes().to_vec()));
         }
-        let total = self.table_elements.saturating_add(desired.saturating_sub(current) as u64);
-        if total > self.table_elements_max {
-            self.refused = Some(Limit::Table);
-            return Ok(false);
-        }
-        self.table_elements = total;
-        Ok(true)
+        assert_eq!(empty_scan(&mut one_by_one), (1000u64 * (73 + 64)).div_ceil(16));
+        assert_eq!(empty_scan(&mut guest(0)), 0);
     }
 
-    fn table_grow_failed(&mut self, error: wasmtime::Error) -> wasmtime::Result<()> {
-        self.memory_grow_failed(error)
+    #[test]
+    fn deleting_a_range_stops_where_fuel_does() {
+        let mut guest = guest(1000);
+        guest.start(Task::Single, 100);
+        assert!(matches!(guest.delete_range(KeyRange::all()), Err(Stop::Limit(Limit::Fuel))));
+        assert!(guest.writes().unwrap().is_empty());
+    }
+
+    #[test]
+    fn reading_is_bounded_for_a_call_or_in_bulk_for_a_host_call() {
+        let big = || Some(Bytes::from(vec![0; 60 << 20]));
+        for (task, passes) in [(Task::Single, false), (Task::Restore, false), (Task::ReadAll, true)] {
+            let mut guest = guest(0);
+            guest.start(task, u64::MAX);
+            let twice = (0..2).all(|_| guest.charge_call(0).and_then(|()| guest.value(big())).is_ok());
+            assert_eq!(twice, passes, "{task:?}");
+            assert!(guest.value(big()).is_err(), "two large values in one host call");
+        }
     }
 }

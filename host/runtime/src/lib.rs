@@ -23,6 +23,7 @@ mod caller;
 mod compile;
 mod config;
 mod failure;
+mod growth;
 mod guest;
 mod host;
 mod instance;

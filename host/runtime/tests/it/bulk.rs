@@ -142,6 +142,15 @@ fn restore_and_migrate_report_refusals() {
 }
 
 #[test]
+fn a_trap_in_restore_or_migrate_is_a_failure() {
+    let trap = BulkFailure::Failed(Failure::Trapped { reason: "unreachable code reached".into() });
+    assert_eq!(restore(&guest("trap-in-restore"), &mut Target::default(), b"", 10), Err(trap.clone()));
+    let failed =
+        guest("trap-in-migrate").migrate(&profile(), &mut Target::default(), &context(1), 0).unwrap();
+    assert_eq!(failed, Err(trap));
+}
+
+#[test]
 fn migrate_sees_and_changes_the_state() {
     let mut target = Target { state: (*state(&[("a", "1")])).clone(), ..Target::default() };
     let done = hostile().migrate(&profile(), &mut target, &context(1), 3).unwrap().unwrap();

@@ -1,5 +1,8 @@
 //! The runtime against real components: shipped plugins, and guests that misbehave on demand.
 
+// Helpers outside of `#[test]` functions, which the lint does not take for tests.
+#![allow(clippy::unwrap_used)]
+
 mod apply;
 mod bulk;
 mod cache;

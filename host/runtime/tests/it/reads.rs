@@ -22,6 +22,17 @@ fn validate_passes_refuses_or_fails() {
 }
 
 #[test]
+fn a_trap_in_each_export_is_a_failure_of_that_call_alone() {
+    let (limits, trap) = (profile(), Failure::Trapped { reason: "unreachable code reached".into() });
+    let refused = guest("trap-in-validate").reader(&limits).validate(empty(), &context(0), b"ok").unwrap();
+    assert_eq!(refused, Err(Refusal::Failed(trap.clone())));
+    let answer = guest("trap-in-query").reader(&limits).query(empty(), &context(0), b"ok").unwrap();
+    assert_eq!(answer, Outcome::Failed(trap.clone()));
+    let (applied, _) = entry(&guest("trap-in-apply"), &limits, empty(), &["ok", "put a 1"]);
+    assert!(applied.iter().all(|one| one.outcome == Outcome::Failed(trap.clone())));
+}
+
+#[test]
 fn query_reads_the_state_it_is_given_each_time() {
     let mut reader = hostile().reader(&profile());
     for value in ["one", "two"] {
