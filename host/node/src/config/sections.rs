@@ -18,7 +18,7 @@ section! {
         /// Whether an address beyond loopback may be served without TLS or without tokens. Then anybody who
         /// reaches it can read and write everything, or listen.
         insecure: bool = false;
-        /// A file with [[token]] tables, in addition to those here. It is read once, at start.
+        /// A file with `[[token]]` tables, in addition to those here. It is read once, at start.
         tokens_file: Option<PathBuf> = None;
         /// How long a stop waits for open calls to end before it cuts them off, in milliseconds.
         drain_timeout_ms: u64 = 10_000, min 0, max 600_000;
