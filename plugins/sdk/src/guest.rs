@@ -2,6 +2,7 @@
 
 use std::marker::PhantomData;
 
+use crate::allocator::{self, Allocator};
 use crate::rejection::Kind;
 use crate::snapshot::{Sink, Source};
 use crate::{
@@ -21,6 +22,9 @@ pub mod bindings {
 }
 
 use bindings::mortise::storage::{log, state, transfer, types};
+
+#[global_allocator]
+static ALLOCATOR: Allocator = Allocator::new(allocator::behind_data);
 
 /// Exports a [`Plugin`] as the world's functions. Made by [`export_plugin!`](crate::export_plugin).
 pub struct Adapter<P>(PhantomData<P>);

@@ -85,6 +85,9 @@
 //! ```
 //! `mortise-testkit` loads the compiled component through the real runtime and checks the contract.
 
+#[cfg(any(target_arch = "wasm32", test))]
+#[allow(unsafe_code)]
+mod allocator;
 mod encoding;
 pub mod log;
 mod plugin;
