@@ -101,6 +101,7 @@ async fn a_token_reaches_only_its_tenants_and_scopes() {
 async fn a_stream_ends_when_its_token_expires() {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
     let expires = rfc_3339(now + 3);
+    assert_eq!(expires.at.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs(), now + 3);
     let (token, settings) = token("brief", &[Scope::TenantWrite], &["t"], Some(expires));
     let node = Node::with_tenant(|config: &mut Config| config.tokens = vec![settings]).await;
     let mut data = node.data().await;
@@ -122,22 +123,16 @@ async fn a_stream_ends_when_its_token_expires() {
     node.stop().await;
 }
 
-/// The second `seconds` after 1970, as TOML writes it.
+/// The second `seconds` after 1970, as TOML writes it. Howard Hinnant's `civil_from_days`.
 fn rfc_3339(seconds: u64) -> Expiry {
-    // Any offset will do that brings the clock to a known day: count from a fixed date, by hours and days.
-    let (mut days, rest) = (seconds / 86_400, seconds % 86_400);
-    let (mut year, leap) = (1970, |year: u64| year % 4 == 0 && (year % 100 != 0 || year % 400 == 0));
-    while days >= if leap(year) { 366 } else { 365 } {
-        days -= if leap(year) { 366 } else { 365 };
-        year += 1;
-    }
-    let lengths = [31, if leap(year) { 29 } else { 28 }, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
-    let mut month = 0;
-    while days >= lengths[month] {
-        days -= lengths[month];
-        month += 1;
-    }
+    let (days, rest) = (seconds / 86_400 + 719_468, seconds % 86_400);
+    let (era, day_of_era) = (days / 146_097, days % 146_097);
+    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let march_month = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * march_month + 2) / 5 + 1;
+    let month = (march_month + 2) % 12 + 1;
+    let year = era * 400 + year_of_era + u64::from(month <= 2);
     let (hours, minutes, seconds) = (rest / 3600, rest / 60 % 60, rest % 60);
-    let text = format!("{year:04}-{:02}-{:02}T{hours:02}:{minutes:02}:{seconds:02}Z", month + 1, days + 1);
-    Expiry::parse(&text).unwrap()
+    Expiry::parse(&format!("{year:04}-{month:02}-{day:02}T{hours:02}:{minutes:02}:{seconds:02}Z")).unwrap()
 }
