@@ -25,6 +25,8 @@ const POOL_INSTANCES: u32 = 256;
 const TIME_MS_FIRST: u64 = 1_000_000;
 /// Calls of `expire` after which a plugin is taken to set a due time that has passed, for ever.
 const EXPIRE_CALLS_MAX: usize = 10_000;
+/// Bytes of a snapshot that are taken to be too many, where the state has not a quarter of that.
+const SNAPSHOT_BYTES_MAX: u64 = 16 << 20;
 
 /// A tenant that runs a compiled plugin.
 ///
@@ -240,14 +242,15 @@ impl Tenant {
     /// The plugin's snapshot of the state.
     ///
     /// # Errors
-    /// The plugin refused, trapped or passed a limit.
+    /// The plugin refused, trapped or passed a limit, or the snapshot is more than 16 MiB and four times the state.
     pub fn snapshot(&mut self) -> Result<Vec<u8>, BulkFailure> {
         let mut bytes = Vec::new();
         let mut output = |piece: &[u8]| {
             bytes.extend_from_slice(piece);
             Ok(())
         };
-        let result = sound(self.caller.snapshot(self.state.clone(), u64::MAX, &mut output));
+        let bytes_max = SNAPSHOT_BYTES_MAX.max(self.state_digest().bytes.saturating_mul(4));
+        let result = sound(self.caller.snapshot(self.state.clone(), bytes_max, &mut output));
         self.note_read();
         result.map(|()| bytes)
     }
