@@ -5,6 +5,7 @@ use crate::setup::{self, Need};
 use anyhow::{Context, Result, bail};
 use mortise_artifacts::{SHIPPED, toolchain, tools, workspace_root};
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::Command;
 
 /// `cargo xtask build`.
@@ -24,6 +25,19 @@ pub(crate) fn plugins() -> Result<()> {
         let shown = path.strip_prefix(workspace_root()).unwrap_or(&path);
         say(&format!("  {package}: {} ({} KiB)", shown.display(), bytes.div_ceil(1024)));
     }
+    Ok(())
+}
+
+/// `cargo xtask plugin FOLDER`.
+pub(crate) fn plugin(folder: &Path) -> Result<()> {
+    setup::ensure(&[Need::Wasm32])?;
+    let path = mortise_artifacts::component_of(folder)?;
+    let bytes = std::fs::metadata(&path).with_context(|| format!("look at {}", path.display()))?.len();
+    say(&format!(
+        "{} ({} KiB): upload it with `mortise plugin upload`",
+        path.display(),
+        bytes.div_ceil(1024)
+    ));
     Ok(())
 }
 

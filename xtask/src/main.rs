@@ -16,6 +16,7 @@ mod verify;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 /// Everything one does in this repository. Two to begin with: `cargo xtask dev` and `cargo xtask test`.
@@ -56,6 +57,11 @@ enum Task {
     Build,
     /// Compiles the shipped plugins and the example to components: target/plugins/*.wasm
     Plugins,
+    /// Compiles a plugin of your own to a component, FOLDER/NAME.wasm, to be uploaded
+    Plugin {
+        /// The folder of its Cargo.toml
+        folder: PathBuf,
+    },
     /// Checks format, clippy (warnings are errors), and licences, sources and advisories of dependencies
     Lint,
     /// Measures: `micro` parts of the node, or a `single` node under load
@@ -88,6 +94,7 @@ fn perform(task: Task) -> Result<()> {
         Task::Setup { check: false } => setup::ensure(setup::ALL),
         Task::Build => build::release(),
         Task::Plugins => build::plugins(),
+        Task::Plugin { folder } => build::plugin(&folder),
         Task::Lint => lint::lint(),
         Task::Bench { what, arguments } => build::bench(&what, &arguments),
     }

@@ -48,26 +48,50 @@ fn target() -> PathBuf {
 }
 
 fn compile(package: &str) -> Result<Vec<u8>> {
+    let output = cargo(workspace_root(), &["--profile", "guest", "--package", package], package)?;
+    let name = format!("{}.wasm", package.replace('-', "_"));
+    let path = output.join("guest").join(name);
+    fs::read(&path).with_context(|| format!("read {} (is {package} a cdylib?)", path.display()))
+}
+
+/// Builds the crate in `folder`, which need not be of this workspace, and puts its component beside its Cargo.toml.
+pub(crate) fn component_of(folder: &Path) -> Result<PathBuf> {
+    let manifest = folder.join("Cargo.toml");
+    let text = fs::read_to_string(&manifest).with_context(|| format!("read {}", manifest.display()))?;
+    let text: toml::Table = text.parse().with_context(|| format!("parse {}", manifest.display()))?;
+    let name = text.get("package").and_then(|package| package.get("name")).and_then(toml::Value::as_str);
+    let name = name.with_context(|| format!("{} has no package name", manifest.display()))?;
+    let output = cargo(folder, &["--release"], name)?;
+    let module = output.join("release").join(format!("{}.wasm", name.replace('-', "_")));
+    let module =
+        fs::read(&module).with_context(|| format!("read {} (is {name} a cdylib?)", module.display()))?;
+    let component = encode(&module).with_context(|| format!("wrap {name} as a component"))?;
+    let path = folder.join(format!("{name}.wasm"));
+    publish(&component, &path)?;
+    Ok(path)
+}
+
+/// Compiles for wasm32 in `folder`, and returns where the profiles' folders lie.
+fn cargo(folder: &Path, arguments: &[&str], name: &str) -> Result<PathBuf> {
     let toolchain = toolchain::find()?;
     let _lock = lock()?;
     let output = toolchain
         .cargo()
-        .args(["build", "--quiet", "--profile", "guest", "--target", toolchain::TARGET, "--package", package])
+        .args(["build", "--quiet", "--target", toolchain::TARGET])
+        .args(arguments)
         .arg("--target-dir")
         .arg(target())
         .args(toolchain.build_std())
-        .current_dir(workspace_root())
+        .current_dir(folder)
         .output()
-        .with_context(|| format!("start cargo to compile {package}"))?;
+        .with_context(|| format!("start cargo to compile {name}"))?;
     ensure!(
         output.status.success(),
-        "compile {package} for {} with {toolchain}:\n{}",
+        "compile {name} for {} with {toolchain}:\n{}",
         toolchain::TARGET,
         String::from_utf8_lossy(&output.stderr)
     );
-    let name = format!("{}.wasm", package.replace('-', "_"));
-    let path = target().join(toolchain::TARGET).join("guest").join(name);
-    fs::read(&path).with_context(|| format!("read {} (is {package} a cdylib?)", path.display()))
+    Ok(target().join(toolchain::TARGET))
 }
 
 /// Wraps a core module, which carries its WIT in a custom section, as a component, and validates it.

@@ -37,6 +37,14 @@ pub fn component(package: &str) -> Result<PathBuf> {
     guest::component(package, &workspace_root().join("target/plugins"))
 }
 
+/// Builds the crate in `folder`, a plugin of somebody's own, and returns its component's path, `folder/NAME.wasm`.
+///
+/// # Errors
+/// As for [`component`]; `folder` has no Cargo.toml.
+pub fn component_of(folder: &Path) -> Result<PathBuf> {
+    guest::component_of(folder)
+}
+
 /// The bytes of [`component`].
 ///
 /// # Errors
