@@ -94,8 +94,9 @@ async fn an_unfaithful_plugin_gets_a_raw_section_and_loses_nothing() {
     replica.create_tenant("liar", &digest, false).await.unwrap();
     let liar = replica.tenant("liar").unwrap();
     for n in 0..20 {
-        replica.write(write(liar, format!("put k{n} v").into())).await.ok();
+        replica.write(write(liar, format!("put k{n} v").into())).await.unwrap();
     }
+    replica.write(write(liar, format!("put large {}", "v".repeat(3 << 20)).into())).await.unwrap();
     replica.snapshot().await.unwrap();
     let before = replica.tenant_info("liar", true).await.unwrap();
     assert!(before.snapshot_section.starts_with("raw: "), "{}", before.snapshot_section);

@@ -11,6 +11,7 @@ use mortise_core::digest::{Context, Digest, StateDigest, state_digest};
 use mortise_core::ids::{Installation, LogIndex, TenantId};
 use mortise_core::state::{Direction, KeyRange, StateReader};
 use mortise_runtime::{Plugin, Runtime};
+use mortise_storage::snapshot::CHUNK_BYTES_MAX;
 use mortise_storage::{SnapshotEncoder, SnapshotError as FileError, SnapshotInfo, SnapshotWriter};
 use tokio::sync::mpsc;
 
@@ -125,7 +126,10 @@ fn write_tables(shared: &Shared, source: &SnapshotSource, file: &mut dyn Section
 
 fn flush(chunk: &mut Vec<u8>, from: usize, file: &mut dyn Sections) -> Result<(), Fault> {
     if chunk.len() >= from {
-        file.write(chunk).map_err(failed)?;
+        // A single pair can be larger than a chunk may be.
+        for part in chunk.chunks(CHUNK_BYTES_MAX) {
+            file.write(part).map_err(failed)?;
+        }
         chunk.clear();
     }
     Ok(())
