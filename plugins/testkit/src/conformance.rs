@@ -44,8 +44,10 @@ pub fn conformance(component: &[u8], seed: u64) -> Result<Report> {
     let garbage = garbage(seed, &examples);
     check_garbage(&mut tenant, &garbage, &mut report).with_context(|| format!("garbage of seed {seed}"))?;
     tenant.assert_restorable().context("after the garbage")?;
-    let commands: Vec<&[u8]> =
-        examples.iter().map(Bytes::as_ref).chain(garbage.iter().map(Vec::as_slice)).collect();
+    // Examples again and again, so that what one leaves in memory meets another.
+    let examples = || examples.iter().map(Bytes::as_ref);
+    let garbage = garbage.iter().map(Vec::as_slice);
+    let commands: Vec<&[u8]> = examples().chain(examples()).chain(garbage).chain(examples()).collect();
     check_determinism(&tenant, &commands)?;
     Ok(report)
 }
