@@ -1,3 +1,75 @@
-//! The mortise binary: serve, dev and every user command
+//! The mortise binary: serve, dev and every user command.
 
-fn main() {}
+mod arguments;
+mod context;
+mod data;
+mod dev;
+mod errors;
+mod input;
+mod kv;
+mod load;
+mod output;
+mod plugin;
+mod profile;
+mod running;
+mod serve;
+mod status;
+mod tenant;
+mod token;
+mod transfer;
+mod verify;
+
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use clap::{CommandFactory, Parser};
+
+use crate::arguments::{Arguments, Command};
+use crate::context::Context;
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let json = arguments.global.json;
+    match start(arguments) {
+        Ok(code) => code,
+        Err(error) => errors::report(&error, json),
+    }
+}
+
+fn start(arguments: Arguments) -> anyhow::Result<ExitCode> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("start the threads: is a limit of the system too low?")?;
+    let result = runtime.block_on(run(arguments));
+    // What still runs in the background, such as a read of the terminal, must not hold up the end.
+    runtime.shutdown_background();
+    result
+}
+
+async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
+    let context = &Context::new(&arguments.global)?;
+    match arguments.command {
+        Command::Serve(serve) => return serve::run(serve, context).await,
+        Command::Dev(dev) => return dev::run(dev, context).await,
+        Command::Verify(verify) => return verify::run(verify, context).await,
+        Command::Tenant(command) => tenant::run(command, context).await?,
+        Command::Plugin(command) => plugin::run(command, context).await?,
+        Command::Profile(command) => profile::run(command, context).await?,
+        Command::Write(write) => data::write(write, context).await?,
+        Command::Query(query) => data::query(query, context).await?,
+        Command::Kv(command) => kv::run(command, context).await?,
+        Command::Load(load) => load::run(load, context).await?,
+        Command::Status => status::status(context).await?,
+        Command::Snapshot => status::snapshot(context).await?,
+        Command::Token(command) => token::run(command, context)?,
+        Command::Completions { shell } => completions(shell)?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn completions(shell: clap_complete::Shell) -> anyhow::Result<()> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Arguments::command(), "mortise", &mut script);
+    output::raw(&script)
+}

@@ -1,0 +1,169 @@
+//! The command line as a whole. Each group of commands declares its own arguments.
+
+use std::path::PathBuf;
+
+use clap::builder::FalseyValueParser;
+use clap::{Args, Parser, Subcommand};
+
+use crate::data::{QueryArguments, WriteArguments};
+use crate::dev::DevArguments;
+use crate::kv::KvArguments;
+use crate::load::LoadArguments;
+use crate::plugin::PluginCommand;
+use crate::profile::ProfileCommand;
+use crate::serve::ServeArguments;
+use crate::tenant::TenantCommand;
+use crate::token::TokenCommand;
+use crate::verify::VerifyArguments;
+
+/// A storage node whose data-handling logic is a WebAssembly component.
+#[derive(Debug, Parser)]
+#[command(name = "mortise", version, about, after_help = AFTER_HELP)]
+pub(crate) struct Arguments {
+    /// What every command takes.
+    #[command(flatten)]
+    pub(crate) global: GlobalArguments,
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+const AFTER_HELP: &str = "\
+Examples:
+  mortise dev                                      a node to try things on, with the shipped plugins
+  mortise kv put greeting hello                    set a key
+  mortise kv get greeting                          read it
+  mortise write ledger '{\"open\":{\"account\":\"ann\"}}'
+  mortise tenant create orders --plugin ledger     another ledger, apart from the first
+  mortise status --json | jq .applied_index        for scripts
+
+Exit codes:
+  0  done
+  1  failed
+  2  wrong usage
+  3  the tenant's plugin rejected the command
+  4  not found: the tenant, the plugin or the key
+  5  the node is unavailable, overloaded, or did not answer in time
+  6  not permitted: no token, a wrong one, or one without the scope";
+
+/// Options of every command that speaks to a node.
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Global options")]
+pub(crate) struct GlobalArguments {
+    /// Print JSON, errors included
+    #[arg(long, global = true, env = "MORTISE_JSON", value_parser = FalseyValueParser::new())]
+    pub(crate) json: bool,
+    /// Where the node serves data
+    #[arg(
+        long,
+        global = true,
+        env = "MORTISE_ENDPOINT",
+        value_name = "URL",
+        default_value = "http://127.0.0.1:7400"
+    )]
+    pub(crate) endpoint: String,
+    /// Where the node serves administration
+    #[arg(
+        long,
+        global = true,
+        env = "MORTISE_ADMIN_ENDPOINT",
+        value_name = "URL",
+        default_value = "http://127.0.0.1:7401"
+    )]
+    pub(crate) admin_endpoint: String,
+    /// The bearer token; goes before --token-file, which keeps it out of the process list
+    #[arg(long, global = true, env = "MORTISE_TOKEN", value_name = "SECRET", hide_env_values = true)]
+    pub(crate) token: Option<String>,
+    /// File with the bearer token
+    #[arg(long, global = true, env = "MORTISE_TOKEN_FILE", value_name = "FILE")]
+    pub(crate) token_file: Option<PathBuf>,
+    /// File with the certificates, in PEM, of the authorities that vouch for the node (https:// needs it)
+    #[arg(long, global = true, env = "MORTISE_CA", value_name = "FILE")]
+    pub(crate) ca: Option<PathBuf>,
+    /// How long a call may take
+    #[arg(
+        long,
+        global = true,
+        env = "MORTISE_TIMEOUT",
+        value_name = "SECONDS",
+        default_value_t = 10,
+        value_parser = clap::value_parser!(u64).range(1..=86_400)
+    )]
+    pub(crate) timeout: u64,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run a node from a configuration file
+    Serve(ServeArguments),
+    /// Run a node to try things on, without a configuration file
+    Dev(DevArguments),
+    /// Create, list, show, drop, switch, export and import tenants
+    #[command(subcommand)]
+    Tenant(TenantCommand),
+    /// Upload, list and inspect plugins
+    #[command(subcommand)]
+    Plugin(PluginCommand),
+    /// Show and change the limits under which plugins run
+    #[command(subcommand)]
+    Profile(ProfileCommand),
+    /// Send a command to a tenant, which may change its state
+    Write(WriteArguments),
+    /// Ask a tenant something, which changes nothing
+    Query(QueryArguments),
+    /// Read and write a tenant of the kv plugin
+    Kv(KvArguments),
+    /// Load a CSV or NDJSON file into a tenant
+    Load(LoadArguments),
+    /// Show how the node is
+    Status,
+    /// Write a snapshot now, and drop the log that it covers
+    Snapshot,
+    /// Check a data folder that no node uses
+    Verify(VerifyArguments),
+    /// Make tokens
+    #[command(subcommand)]
+    Token(TokenCommand),
+    /// Print a script that completes commands in a shell
+    #[command(
+        after_help = "Example:\n  mortise completions bash > ~/.local/share/bash-completion/completions/mortise"
+    )]
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    fn refused(line: &[&str]) -> String {
+        Arguments::try_parse_from(line).map(|_| ()).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn the_declaration_is_sound() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn global_options_stand_anywhere() {
+        let line = ["mortise", "kv", "get", "k", "--json", "--timeout", "3"];
+        let arguments = Arguments::try_parse_from(line).unwrap();
+        assert!(arguments.global.json);
+        assert_eq!(arguments.global.timeout, 3);
+    }
+
+    #[test]
+    fn wrong_usage_is_refused() {
+        assert!(refused(&["mortise", "tenant", "drop", "a"]).contains("--yes"));
+        assert!(refused(&["mortise", "status", "--timeout", "0"]).contains("--timeout"));
+        assert!(refused(&["mortise", "kv", "cas", "k", "v"]).contains("--expect"));
+        let both = ["mortise", "kv", "cas", "k", "v", "--expect", "a", "--expect-version", "1"];
+        assert!(refused(&both).contains("cannot be used"));
+    }
+}
