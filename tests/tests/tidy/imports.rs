@@ -31,7 +31,7 @@ const SIBLINGS: &[(&str, &[&str])] = &[
 const PLUGIN: &[&str] = &["mortise-sdk", "mortise-commands"];
 
 /// What any package's tests may import besides.
-const FOR_TESTS: &[&str] = &["mortise-artifacts", "mortise-testkit"];
+const FOR_TESTS: &[&str] = &["mortise-artifacts", "mortise-testkit", "mortise-commands"];
 
 /// Where any sibling may be imported: the binary, and what tests and measures the whole.
 const FREE: &[&str] = &["host/cli", "tests", "tests/sim", "tests/cluster", "tests/bench"];
@@ -59,8 +59,13 @@ const FILE_WORDS: &[&str] =
     &["std::fs", "tokio::fs", "fs::File", "File::open", "File::create", "OpenOptions"];
 
 /// Whose files these are: data in storage; else the compile cache, settings and certificates, a user's own files.
-const FILE_HOMES: &[&str] =
-    &["host/storage/", "host/runtime/src/cache", "host/node/src/config", "host/node/src/tls", "host/cli/"];
+const FILE_HOMES: &[&str] = &[
+    "host/storage/",
+    "host/runtime/src/cache",
+    "host/node/src/config",
+    "host/node/src/security/tls",
+    "host/cli/",
+];
 
 fn of_siblings(package: &Package) -> Vec<String> {
     if FREE.contains(&package.folder.as_str()) {
