@@ -64,6 +64,10 @@ pub(crate) fn dev(arguments: &[String]) -> Result<()> {
 pub(crate) fn bench(what: &str, arguments: &[String]) -> Result<()> {
     setup::ensure(&[Need::Protoc])?;
     plugins()?;
+    if what == "single" {
+        // The benchmark starts the binary that lies beside its own.
+        release()?;
+    }
     say(&format!("building and running the {what} benchmarks in release mode"));
     let cargo = ["run", "--release", "--package", "mortise-bench", "--", what];
     run(toolchain::host_cargo().args(cargo).args(arguments))

@@ -1,0 +1,94 @@
+//! Benchmarks. `cargo xtask bench micro|single` builds what they need and runs them.
+//!
+//! ```text
+//!   micro  ─▶ parts in this process: apply through the plugin and natively, log, state store
+//!   single ─▶ a `mortise` process on a real folder, loaded from this one; CPU by thread from /proc
+//! ```
+//! Both print a table; targets stand beside the numbers. A missed target is said, but is no failure: a benchmark
+//! fails only where something does not work.
+
+mod disk;
+mod micro;
+mod report;
+mod samples;
+mod single;
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use clap::{Args, Parser, Subcommand};
+use tempfile::TempDir;
+
+use report::Report;
+
+/// Bytes of every value that is written.
+pub(crate) const VALUE_BYTES: usize = 128;
+
+/// Measures Mortise
+#[derive(Parser)]
+#[command(name = "mortise-bench", arg_required_else_help = true)]
+struct Arguments {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Subcommand)]
+enum What {
+    /// Parts of the node: `apply` of a kv put through the plugin and natively, log, state store
+    Micro(micro::Arguments),
+    /// One node under load: many writes in flight, one at a time, memory at rest
+    Single(single::Arguments),
+}
+
+/// What both take.
+#[derive(Args)]
+pub(crate) struct Common {
+    /// Where the plugins' components are; default: target/plugins of the workspace
+    #[arg(long, value_name = "DIR")]
+    plugins: Option<PathBuf>,
+    /// A folder on the disk to measure, made where missing; default: a temporary one below target
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// Also writes the numbers to a file, as JSON
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+impl Common {
+    pub(crate) fn plugins(&self) -> PathBuf {
+        self.plugins.clone().unwrap_or_else(|| mortise_artifacts::workspace_root().join("target/plugins"))
+    }
+
+    /// The bytes of the compiled `kv`.
+    pub(crate) fn kv(&self) -> Result<Vec<u8>> {
+        let path = self.plugins().join("kv.wasm");
+        std::fs::read(&path)
+            .with_context(|| format!("read {} (cargo xtask plugins makes it)", path.display()))
+    }
+
+    /// A new folder to measure in, removed at the end.
+    pub(crate) fn scratch(&self) -> Result<TempDir> {
+        let parent = self.data.clone().unwrap_or_else(|| mortise_artifacts::workspace_root().join("target"));
+        let made = std::fs::create_dir_all(&parent).and_then(|()| temporary(&parent));
+        made.with_context(|| format!("make a folder in {}", parent.display()))
+    }
+
+    fn finish(&self, report: &Report) -> Result<()> {
+        report.print();
+        match &self.json {
+            Some(path) => report.save(path).with_context(|| format!("write {}", path.display())),
+            None => Ok(()),
+        }
+    }
+}
+
+fn temporary(parent: &Path) -> std::io::Result<TempDir> {
+    tempfile::Builder::new().prefix("bench-").tempdir_in(parent)
+}
+
+fn main() -> Result<()> {
+    match Arguments::parse().what {
+        What::Micro(arguments) => arguments.common.finish(&micro::run(&arguments)?),
+        What::Single(arguments) => arguments.common.finish(&single::run(&arguments)?),
+    }
+}

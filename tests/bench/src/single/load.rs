@@ -1,0 +1,177 @@
+//! One client, many writes in flight.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+use bytes::Bytes;
+use mortise_client::writer::PendingBatch;
+use mortise_client::{Tenant, Writer, WriterOptions, kv};
+use tokio::sync::mpsc;
+
+use super::Arguments;
+use super::node::Node;
+use super::process::{Cpu, Process};
+use super::scrape::Metrics;
+use crate::VALUE_BYTES;
+use crate::report::{Report, Target};
+use crate::samples::Samples;
+
+/// Acknowledged writes a second.
+const TARGET: f64 = 100_000.0;
+/// Load before anything is measured.
+const WARM_UP: Duration = Duration::from_secs(2);
+/// Threads that used less are not listed, in µs a write.
+const LISTED_US: f64 = 0.005;
+
+/// What the tasks of the load share.
+#[derive(Default)]
+struct Progress {
+    acknowledged: AtomicU64,
+    measuring: AtomicBool,
+    stop: AtomicBool,
+}
+
+/// Everything that is counted, at one moment.
+struct Moment {
+    time: Instant,
+    acknowledged: u64,
+    node: Cpu,
+    client: Cpu,
+    threads: std::collections::BTreeMap<String, Cpu>,
+    metrics: Metrics,
+}
+
+impl Moment {
+    async fn now(node: &Node, progress: &Progress) -> Result<Self> {
+        let metrics = Metrics::of(node.admin_address()).await?;
+        Ok(Self {
+            time: Instant::now(),
+            acknowledged: progress.acknowledged.load(Ordering::Relaxed),
+            node: node.process().cpu()?,
+            client: Process::this().cpu()?,
+            threads: node.process().threads()?,
+            metrics,
+        })
+    }
+}
+
+/// Loads the node for some seconds.
+pub(super) async fn measure(
+    report: &mut Report,
+    arguments: &Arguments,
+    tenant: Tenant,
+    node: &Node,
+) -> Result<()> {
+    let options = WriterOptions { window_writes: arguments.window, ..WriterOptions::default() };
+    let writer = tenant.writer(options).await?;
+    let progress = Arc::new(Progress::default());
+    let (sent, to_await) = mpsc::unbounded_channel();
+    let sender = send(writer, arguments.batch.max(1), arguments.keys.max(1), progress.clone(), sent);
+    let (sender, receiver) = (tokio::spawn(sender), tokio::spawn(receive(to_await, progress.clone())));
+    tokio::time::sleep(WARM_UP).await;
+    let first = Moment::now(node, &progress).await?;
+    progress.measuring.store(true, Ordering::Relaxed);
+    tokio::time::sleep(Duration::from_secs(arguments.seconds)).await;
+    progress.measuring.store(false, Ordering::Relaxed);
+    let last = Moment::now(node, &progress).await?;
+    progress.stop.store(true, Ordering::Relaxed);
+    sender.await??;
+    let latencies = receiver.await??;
+    tell(report, arguments, &first, &last, &latencies);
+    Ok(())
+}
+
+/// Sends batches as fast as the window lets it.
+async fn send(
+    writer: Writer,
+    batch: usize,
+    keys: u64,
+    progress: Arc<Progress>,
+    sent: mpsc::UnboundedSender<(Instant, usize, PendingBatch)>,
+) -> Result<()> {
+    let mut number = 0u64;
+    while !progress.stop.load(Ordering::Relaxed) {
+        let commands: Vec<Bytes> = (0..batch)
+            .map(|_| {
+                number += 1;
+                // Neighbours in time are far apart in the key space.
+                let key = (number % keys).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+                kv::put(key.to_be_bytes().to_vec(), vec![0x61; VALUE_BYTES], 0)
+            })
+            .collect();
+        let pending = writer.send_batch(commands).await?;
+        if sent.send((Instant::now(), batch, pending)).is_err() {
+            break;
+        }
+    }
+    writer.flush().await;
+    Ok(())
+}
+
+/// Waits for the answers, in the order of sending. Milliseconds from a batch's sending to its last answer: that is
+/// what each of its writes is said to have taken.
+async fn receive(
+    mut sent: mpsc::UnboundedReceiver<(Instant, usize, PendingBatch)>,
+    progress: Arc<Progress>,
+) -> Result<Samples> {
+    let mut latencies = Samples::default();
+    while let Some((start, writes, pending)) = sent.recv().await {
+        let results = pending.await?;
+        let took = start.elapsed();
+        let refused = results.into_iter().find_map(Result::err);
+        ensure!(refused.is_none(), "a write was refused: {refused:?}");
+        progress.acknowledged.fetch_add(writes as u64, Ordering::Relaxed);
+        if progress.measuring.load(Ordering::Relaxed) {
+            latencies.add(took.as_secs_f64() * 1e3);
+        }
+    }
+    Ok(latencies)
+}
+
+fn tell(report: &mut Report, arguments: &Arguments, first: &Moment, last: &Moment, latencies: &Samples) {
+    let writes = (last.acknowledged - first.acknowledged) as f64;
+    let seconds = last.time.duration_since(first.time).as_secs_f64();
+    let section = format!(
+        "one client, {} writes of {VALUE_BYTES} bytes in flight, {} at a time, {seconds:.1} s",
+        arguments.window, arguments.batch
+    );
+    let grown = |name: &str| last.metrics.grown(&first.metrics, name);
+    report.value(&section, "acknowledged", writes / seconds, "writes/s");
+    report.target(Target::AtLeast(TARGET));
+    report.samples(&section, "latency", latencies, "ms");
+    let fsyncs = grown("mortise_log_fsync_seconds_count");
+    report.value(&section, "writes per fsync", writes / fsyncs, "writes");
+    report.value(&section, "fsyncs", fsyncs / seconds, "fsyncs/s");
+    report.value(&section, "an fsync, mean", grown("mortise_log_fsync_seconds_sum") / fsyncs * 1e3, "ms");
+    report.value(&section, "log written", grown("mortise_log_written_bytes_total") / writes, "bytes/write");
+    let entries = grown("mortise_apply_entry_seconds_count");
+    report.value(&section, "writes per log entry", writes / entries, "writes");
+    let applying = grown("mortise_apply_entry_seconds_sum") / writes * 1e6;
+    report.value(&section, "applying, wall time", applying, "µs/write");
+    let messages = grown("mortise_grpc_stream_messages_total");
+    report.value(&section, "writes per gRPC message", writes / messages, "writes");
+
+    let section = "CPU time, 1 write of that load";
+    let mut tell = |what: &str, cpu: Cpu| {
+        let per_write = cpu.total() / writes * 1e6;
+        if per_write >= LISTED_US {
+            let kernel = cpu.system / cpu.total().max(f64::MIN_POSITIVE) * 100.0;
+            report.value(section, format!("{what} ({kernel:.0} % in the kernel)"), per_write, "µs/write");
+        }
+    };
+    tell("client", last.client.since(first.client));
+    tell("node", last.node.since(first.node));
+    let mut threads: Vec<(&String, Cpu)> = last
+        .threads
+        .iter()
+        .map(|(name, cpu)| (name, cpu.since(first.threads.get(name).copied().unwrap_or_default())))
+        .collect();
+    threads.sort_by(|one, two| two.1.total().total_cmp(&one.1.total()));
+    for (name, cpu) in threads {
+        tell(&format!("  of it thread {name}"), cpu);
+    }
+    let cores = (last.node.since(first.node).total() + last.client.since(first.client).total()) / seconds;
+    report.value(section, "cores busy, node and client", cores, "cores");
+}

@@ -1,0 +1,60 @@
+//! One write at a time, beside what the disk alone takes.
+
+use std::path::Path;
+use std::time::Instant;
+
+use anyhow::Result;
+use mortise_client::{Tenant, WriterOptions, kv};
+
+use super::Arguments;
+use crate::VALUE_BYTES;
+use crate::disk::{Reference, Space};
+use crate::report::{Report, Target};
+use crate::samples::Samples;
+
+/// Above the disk's own p50, in µs.
+const TARGET_US: f64 = 250.0;
+/// About what one write takes in the log: frame, entry, command.
+const RECORD_BYTES: usize = 256;
+
+/// Writes of all kinds in turn, so that all meet the same disk.
+pub(super) async fn measure(
+    report: &mut Report,
+    arguments: &Arguments,
+    tenant: Tenant,
+    folder: &Path,
+) -> Result<()> {
+    let writer = tenant.writer(WriterOptions::default()).await?;
+    let mut written = Reference::create(&folder.join("reference-written"), Space::Written)?;
+    let mut reserved = Reference::create(&folder.join("reference-reserved"), Space::Reserved)?;
+    let [mut streamed, mut called, mut over_zeros, mut over_reserved] = [(); 4].map(|()| Samples::default());
+    let record = vec![0x61; RECORD_BYTES];
+    let warm_up = arguments.writes / 10;
+    for write in 0..warm_up + arguments.writes {
+        let put = kv::put(format!("one-{write:012}"), vec![0x61; VALUE_BYTES], 0);
+        let start = Instant::now();
+        writer.write(put.clone()).await?;
+        let stream = start.elapsed();
+        let start = Instant::now();
+        tenant.write(put).await?;
+        let call = start.elapsed();
+        // Nothing else runs in this process meanwhile, so blocking its thread does no harm.
+        let (zeros, space) = (written.write(&record)?, reserved.write(&record)?);
+        if write >= warm_up {
+            streamed.add_us(stream, 1);
+            called.add_us(call, 1);
+            over_zeros.add_us(zeros, 1);
+            over_reserved.add_us(space, 1);
+        }
+    }
+    writer.close().await?;
+    let section = "one write at a time";
+    report.samples(section, "through a writer", &streamed, "µs");
+    report.target(Target::AtMost(over_zeros.p50() + TARGET_US));
+    report.samples(section, "as a call outside any session", &called, "µs");
+    report.samples(section, "the machine: write and fdatasync over zeros", &over_zeros, "µs");
+    report.samples(section, "the machine: the same into reserved space", &over_reserved, "µs");
+    report.value(section, "writer above the machine, p50", streamed.p50() - over_zeros.p50(), "µs");
+    report.target(Target::AtMost(TARGET_US));
+    Ok(())
+}

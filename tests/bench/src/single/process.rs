@@ -1,0 +1,99 @@
+//! What the kernel says of a process: CPU time, by thread, and memory.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+
+/// A process of this machine.
+pub(super) struct Process(PathBuf);
+
+/// CPU time used up to some moment.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Cpu {
+    /// Seconds in the process's own code.
+    pub(super) user: f64,
+    /// Seconds in the kernel.
+    pub(super) system: f64,
+}
+
+impl Cpu {
+    pub(super) fn total(self) -> f64 {
+        self.user + self.system
+    }
+
+    pub(super) fn since(self, earlier: Cpu) -> Cpu {
+        Cpu { user: self.user - earlier.user, system: self.system - earlier.system }
+    }
+}
+
+impl Process {
+    pub(super) fn new(pid: u32) -> Self {
+        Self(Path::new("/proc").join(pid.to_string()))
+    }
+
+    /// This process.
+    pub(super) fn this() -> Self {
+        Self::new(std::process::id())
+    }
+
+    /// The CPU time of all its threads, also of those that ended.
+    pub(super) fn cpu(&self) -> Result<Cpu> {
+        Ok(stat(&self.0.join("stat"))?.1)
+    }
+
+    /// The CPU time of its living threads, summed over those of one name.
+    pub(super) fn threads(&self) -> Result<BTreeMap<String, Cpu>> {
+        let mut threads = BTreeMap::<String, Cpu>::new();
+        for thread in std::fs::read_dir(self.0.join("task"))? {
+            // A thread may end in between.
+            if let Ok((name, cpu)) = stat(&thread?.path().join("stat")) {
+                let sum = threads.entry(name).or_default();
+                (sum.user, sum.system) = (sum.user + cpu.user, sum.system + cpu.system);
+            }
+        }
+        Ok(threads)
+    }
+
+    /// Bytes of physical memory.
+    pub(super) fn rss_bytes(&self) -> Result<u64> {
+        let status = std::fs::read_to_string(self.0.join("status")).context("read the node's status")?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
+        let kib: u64 = line.trim().trim_end_matches("kB").trim().parse()?;
+        Ok(kib * 1024)
+    }
+}
+
+/// Name and CPU time of a `stat` file.
+fn stat(path: &Path) -> Result<(String, Cpu)> {
+    let text = std::fs::read_to_string(path)?;
+    parse(&text, rustix::param::clock_ticks_per_second() as f64).context("a stat file of another form")
+}
+
+fn parse(text: &str, ticks: f64) -> Option<(String, Cpu)> {
+    // The name stands in brackets and may hold anything.
+    let (before, after) = text.rsplit_once(") ")?;
+    let name = before.split_once('(')?.1.to_owned();
+    let mut fields = after.split(' ').skip(11);
+    let mut seconds = || Some(fields.next()?.parse::<f64>().ok()? / ticks);
+    Some((name, Cpu { user: seconds()?, system: seconds()? }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_may_hold_brackets_and_blanks() {
+        let text = "7 (a) (b c) S 1 1 1 0 -1 4194560 10 0 0 0 250 50 0 0 20 0 1 0 5 0 0\n";
+        let (name, cpu) = parse(text, 100.0).unwrap();
+        assert_eq!((name.as_str(), cpu.user, cpu.system), ("a) (b c", 2.5, 0.5));
+    }
+
+    #[test]
+    fn this_process_has_threads_and_memory() {
+        let this = Process::this();
+        assert!(!this.threads().unwrap().is_empty());
+        assert!(this.rss_bytes().unwrap() > 0);
+    }
+}
