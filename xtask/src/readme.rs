@@ -56,8 +56,7 @@ pub(crate) fn check() -> Result<()> {
     fs::write(&file, script(&blocks)).with_context(|| format!("write {}", file.display()))?;
     let mut bash = Command::new("bash");
     bash.arg(&file).current_dir(workspace_root());
-    // The node that the README starts must neither see nor change a developer's own.
-    run(bash.env("MORTISE_DATA", folder.join("data")).env("SERVER_LOG", folder.join("server.log")))
+    run(bash.env("DATA", folder.join("data")).env("SERVER_LOG", folder.join("server.log")))
 }
 
 /// A fenced block to run: the number of its first line, and its lines.
@@ -94,7 +93,10 @@ fn script(blocks: &[Block<'_>]) -> String {
             };
             match command {
                 _ if is("cargo xtask test") => {}
-                command if is("cargo xtask dev") => script.push_str(&format!("begin {command}\n")),
+                // The node must neither see nor change a developer's own data.
+                command if is("cargo xtask dev") => {
+                    script.push_str(&format!("begin {command} --data \"$DATA\"\n"))
+                }
                 command => script.push_str(&format!("{command}\n")),
             }
         }
@@ -120,7 +122,7 @@ mod tests {
     #[test]
     fn a_server_goes_to_the_background_and_the_verification_is_left_out() {
         let script = script(&blocks(TEXT));
-        assert!(script.contains("\nbegin cargo xtask dev --quiet\n"));
+        assert!(script.contains("\nbegin cargo xtask dev --quiet --data \"$DATA\"\n"));
         assert!(script.contains("\necho a \\\n  b\n"));
         assert!(!script.contains("xtask test"));
         assert!(!script.contains("everything"));
