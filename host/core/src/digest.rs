@@ -44,9 +44,7 @@ pub fn effect_digest(previous: Digest, context: &Context, outcome: &Outcome, eff
         Some(due) => writer.u8(1).option_count(due),
         None => writer.u8(0),
     };
-    for effect in effects.effects() {
-        effect.encode(&mut writer);
-    }
+    effects.encode_effects(&mut writer);
     Digest(*blake3::hash(&writer.finish()).as_bytes())
 }
 

@@ -26,13 +26,10 @@ impl Effect {
     /// Appends the effect.
     pub fn encode(&self, writer: &mut Writer) {
         match self {
-            Self::Put(key, value) => writer.u8(0).bytes(key).bytes(value),
-            Self::Delete(key) => writer.u8(1).bytes(key),
-            Self::DeleteRange(KeyRange { start, end }) => match end {
-                Some(end) => writer.u8(2).bytes(start).bytes(end),
-                None => writer.u8(3).bytes(start),
-            },
-        };
+            Self::Put(key, value) => encode_put(key, value, writer),
+            Self::Delete(key) => encode_delete(key, writer),
+            Self::DeleteRange(range) => encode_range(range, writer),
+        }
     }
 
     /// Reads an effect.
@@ -48,6 +45,27 @@ impl Effect {
             value => return Err(DecodeError::Unknown { what: "effect", value: value.into() }),
         })
     }
+}
+
+fn encode_put(key: &[u8], value: &[u8], writer: &mut Writer) {
+    writer.u8(0).bytes(key).bytes(value);
+}
+
+fn encode_delete(key: &[u8], writer: &mut Writer) {
+    writer.u8(1).bytes(key);
+}
+
+fn encode_range(KeyRange { start, end }: &KeyRange, writer: &mut Writer) {
+    match end {
+        Some(end) => writer.u8(2).bytes(start).bytes(end),
+        None => writer.u8(3).bytes(start),
+    };
+}
+
+/// A part of a layer, where it stands.
+enum Step<'a> {
+    Range(&'a KeyRange),
+    Point(&'a Bytes, Option<&'a Bytes>),
 }
 
 /// Net writes over some state below.
@@ -138,7 +156,8 @@ impl Layer {
         for (_, range) in std::mem::take(&mut upper.ranges) {
             self.delete_range(range);
         }
-        for (key, value) in std::mem::take(&mut upper.points) {
+        // Popping keeps the emptied map's node, so that the next command's writes need no new one.
+        while let Some((key, value)) = upper.points.pop_first() {
             match value {
                 Some(value) => self.put(key, value),
                 None => self.delete(key),
@@ -158,18 +177,34 @@ impl Layer {
 
     /// The net writes in key order; a range delete comes at its start, before a put of the same key.
     pub fn effects(&self) -> impl Iterator<Item = Effect> {
+        self.in_order().map(|step| match step {
+            Step::Range(range) => Effect::DeleteRange(range.clone()),
+            Step::Point(key, Some(value)) => Effect::Put(key.clone(), value.clone()),
+            Step::Point(key, None) => Effect::Delete(key.clone()),
+        })
+    }
+
+    /// Appends the [`effects`](Self::effects), each as [`Effect::encode`] has it, without copying them first.
+    pub fn encode_effects(&self, writer: &mut Writer) {
+        for step in self.in_order() {
+            match step {
+                Step::Range(range) => encode_range(range, writer),
+                Step::Point(key, Some(value)) => encode_put(key, value, writer),
+                Step::Point(key, None) => encode_delete(key, writer),
+            }
+        }
+    }
+
+    fn in_order(&self) -> impl Iterator<Item = Step<'_>> {
         let mut ranges = self.ranges.values().peekable();
         let mut points = self.points.iter().peekable();
         std::iter::from_fn(move || {
             if let Some(range) =
                 ranges.next_if(|range| points.peek().is_none_or(|(key, _)| range.start <= **key))
             {
-                return Some(Effect::DeleteRange(range.clone()));
+                return Some(Step::Range(range));
             }
-            points.next().map(|(key, value)| match value {
-                Some(value) => Effect::Put(key.clone(), value.clone()),
-                None => Effect::Delete(key.clone()),
-            })
+            points.next().map(|(key, value)| Step::Point(key, value.as_ref()))
         })
     }
 

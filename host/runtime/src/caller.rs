@@ -13,6 +13,7 @@ use crate::bulk::{self, Answer, Break, BulkFailure, Request, StreamError};
 use crate::failure::LocalFault;
 use crate::instance::Instance;
 use crate::logs::Logs;
+use crate::machine::Mounted;
 use crate::plugin::Plugin;
 
 /// Calls after which an instance is replaced, so that what a plugin leaks or remembers does not last.
@@ -42,6 +43,7 @@ impl From<Refusal> for Outcome {
 pub struct Caller {
     plugin: Plugin,
     limits: Arc<Profile>,
+    mounted: Option<Arc<Mounted>>,
     instance: Option<Instance>,
     calls: u32,
     fuel: u64,
@@ -53,7 +55,7 @@ type Called<R> = Result<Result<R, Failure>, LocalFault>;
 
 impl Caller {
     pub(crate) fn new(plugin: Plugin, limits: Arc<Profile>) -> Self {
-        Self { plugin, limits, instance: None, calls: 0, fuel: 0, logs: Logs::default() }
+        Self { plugin, limits, mounted: None, instance: None, calls: 0, fuel: 0, logs: Logs::default() }
     }
 
     /// The plugin.
@@ -160,7 +162,11 @@ impl Caller {
             Some(instance) => Ok(Ok(instance)),
             None => {
                 self.calls = 0;
-                Instance::new(&self.plugin.mounted(&self.limits)?, &self.limits)
+                let mounted = match &self.mounted {
+                    Some(mounted) => mounted,
+                    None => self.mounted.insert(self.plugin.mounted(&self.limits)?),
+                };
+                Instance::new(mounted, &self.limits)
             }
         }
     }

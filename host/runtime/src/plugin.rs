@@ -1,7 +1,7 @@
 //! A loaded plugin, and what can be made of it.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -37,8 +37,8 @@ struct Inner {
     compile_time: Duration,
     from_cache: bool,
     base: Arc<Mounted>,
-    /// For profiles with another stack.
-    others: Mutex<BTreeMap<usize, Arc<Mounted>>>,
+    /// For profiles with another stack, while somebody uses them.
+    others: Mutex<BTreeMap<usize, Weak<Mounted>>>,
 }
 
 impl Plugin {
@@ -169,14 +169,15 @@ impl Plugin {
             return Ok(self.inner.base.clone());
         }
         let mut others = self.inner.others.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(mounted) = others.get(&stack_bytes) {
-            return Ok(mounted.clone());
+        others.retain(|_, mounted| mounted.strong_count() > 0);
+        if let Some(mounted) = others.get(&stack_bytes).and_then(Weak::upgrade) {
+            return Ok(mounted);
         }
         let fault = |error: wasmtime::Error| LocalFault::Instantiate(error.into());
         let serialized = self.inner.base.component().serialize().map_err(fault)?;
         let component = machine.deserialize(&serialized).map_err(fault)?;
         let mounted = Arc::new(Mounted::new(machine, component).map_err(fault)?);
-        others.insert(stack_bytes, mounted.clone());
+        others.insert(stack_bytes, Arc::downgrade(&mounted));
         Ok(mounted)
     }
 }

@@ -100,3 +100,14 @@ fn a_full_pool_is_a_local_fault() {
     assert!(results.by_ref().take(4).all(|result| result.is_ok()));
     assert!(matches!(results.next(), Some(Err(LocalFault::PoolFull { instances: 4 }))));
 }
+
+#[test]
+fn plugins_are_shared_between_threads_and_callers_move_between_them() {
+    fn shared<T: Send + Sync>() {}
+    fn moves<T: Send>() {}
+    shared::<mortise_runtime::Runtime>();
+    shared::<mortise_runtime::Plugin>();
+    moves::<mortise_runtime::Applier>();
+    moves::<mortise_runtime::Caller>();
+    moves::<mortise_runtime::EntryCalls<'_>>();
+}
