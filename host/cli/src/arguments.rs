@@ -162,8 +162,10 @@ mod tests {
     fn wrong_usage_is_refused() {
         assert!(refused(&["mortise", "tenant", "drop", "a"]).contains("--yes"));
         assert!(refused(&["mortise", "status", "--timeout", "0"]).contains("--timeout"));
-        assert!(refused(&["mortise", "kv", "cas", "k", "v"]).contains("--expect"));
-        let both = ["mortise", "kv", "cas", "k", "v", "--expect", "a", "--expect-version", "1"];
-        assert!(refused(&both).contains("cannot be used"));
+        let cas = |arguments: &[&'static str]| [&["mortise", "kv", "cas", "k", "v"], arguments].concat();
+        assert!(Arguments::try_parse_from(cas(&["--expect", "a", "--ttl", "3"])).is_ok());
+        assert!(Arguments::try_parse_from(cas(&["--expect-absent"])).is_ok());
+        assert!(refused(&cas(&[])).contains("--expect"));
+        assert!(refused(&cas(&["--expect", "a", "--expect-version", "1"])).contains("cannot be used"));
     }
 }

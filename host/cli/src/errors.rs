@@ -7,6 +7,8 @@ use mortise_client::{ClientError, ErrorKind, TookEffect};
 
 /// Failed for a reason that has no code of its own.
 pub(crate) const FAILURE: u8 = 1;
+/// The command line is wrong.
+const USAGE: u8 = 2;
 /// The plugin refused.
 const REJECTED: u8 = 3;
 /// No such tenant, plugin or key.
@@ -70,6 +72,22 @@ pub(crate) fn report(error: &anyhow::Error, json: bool) -> ExitCode {
         eprintln!("mortise: {message}");
     }
     ExitCode::from(code)
+}
+
+/// Prints what is wrong with the command line, or the help that it asks for.
+pub(crate) fn usage(error: &clap::Error) -> ExitCode {
+    let json = std::env::args_os().any(|argument| argument == "--json");
+    if error.use_stderr() && json {
+        let text = error.to_string();
+        // The rest is the usage, for people.
+        let text = text.split("\n\nUsage:").next().unwrap_or_default().trim_start_matches("error: ");
+        let text: Vec<_> = text.split_whitespace().collect();
+        eprintln!("{}", serde_json::json!({ "error": text.join(" "), "kind": "usage", "exit_code": USAGE }));
+        return ExitCode::from(USAGE);
+    }
+    // Nobody to tell where even this fails.
+    let _ = error.print();
+    if error.use_stderr() { ExitCode::from(USAGE) } else { ExitCode::SUCCESS }
 }
 
 /// In one line, with its causes.

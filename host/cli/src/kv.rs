@@ -2,7 +2,7 @@
 
 mod read;
 
-use clap::{Args, Subcommand};
+use clap::{ArgGroup, Args, Subcommand};
 use mortise_client::kv::{Expected, Kv, Reply};
 use serde_json::json;
 
@@ -75,23 +75,23 @@ struct DelArguments {
 }
 
 #[derive(Args, Debug)]
-#[group(id = "expected", required = true, multiple = false, args = ["expect", "expect_version", "expect_absent", "expect_present"])]
+#[command(group = ArgGroup::new("expected").required(true).multiple(false))]
 struct CasArguments {
     /// The key
     key: String,
     /// Its new value: a text, @FILE, or - for the standard input
     value: String,
     /// It holds this value
-    #[arg(long, value_name = "VALUE")]
+    #[arg(long, value_name = "VALUE", group = "expected")]
     expect: Option<String>,
     /// Its last write has this version
-    #[arg(long, value_name = "VERSION")]
+    #[arg(long, value_name = "VERSION", group = "expected")]
     expect_version: Option<u64>,
     /// It is not there
-    #[arg(long)]
+    #[arg(long, group = "expected")]
     expect_absent: bool,
     /// It is there
-    #[arg(long)]
+    #[arg(long, group = "expected")]
     expect_present: bool,
     /// Remove the key after so long
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=u64::MAX / 1000))]

@@ -1,4 +1,5 @@
 //! `mortise load`: a file into a tenant.
+//!
 
 use clap::Args;
 

@@ -51,8 +51,8 @@ impl Connection {
     fn of(options: &Options, channel: Channel) -> Result<Self, ClientError> {
         let parse = |token: &String| {
             let value: Result<MetadataValue<Ascii>, _> = format!("Bearer {token}").parse();
-            let mut value =
-                value.map_err(|_| ClientError::new(ErrorKind::Invalid, "the token has characters no token has"))?;
+            let mut value = value
+                .map_err(|_| ClientError::new(ErrorKind::Invalid, "the token has characters no token has"))?;
             value.set_sensitive(true);
             Ok::<_, ClientError>(value)
         };

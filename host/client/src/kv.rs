@@ -1,18 +1,16 @@
 //! The commands of the shipped `kv` plugin, typed: what `mortise_commands::kv` says in messages, as functions.
 
 use bytes::Bytes;
-pub use mortise_commands::kv::{Record, RangeResponse, Reply};
 use mortise_commands::kv::{
-    Command, CompareAndSwap, Condition, Delete, DeleteRange, Get, Put, PutIfAbsent, Range, Request, Response,
-    command, condition, request, response,
+    Batch, Command, CompareAndSwap, Condition, Delete, DeleteRange, Get, Operation, Put, PutIfAbsent, Range,
+    Request, Response, command, condition, operation, request, response,
 };
+pub use mortise_commands::kv::{KeyRange, RangeResponse, Record, Reply};
 use prost::Message;
 
 use crate::client::Tenant;
 use crate::error::{ClientError, ErrorKind};
 use crate::writer::Writer;
-
-pub use mortise_commands::kv::KeyRange;
 
 /// A tenant that runs `kv`.
 #[derive(Clone, Debug)]
@@ -47,6 +45,18 @@ pub struct RangeOptions {
     pub count_only: bool,
     /// To go on where an answer ended: its `next`. Default: from the beginning.
     pub after: Vec<u8>,
+}
+
+impl Expected {
+    fn of(self, key: Vec<u8>) -> Condition {
+        let expected = match self {
+            Self::Absent => condition::Expected::Absent(true),
+            Self::Present => condition::Expected::Absent(false),
+            Self::Version(version) => condition::Expected::Version(version),
+            Self::Value(value) => condition::Expected::Value(value),
+        };
+        Condition { key, expected: Some(expected) }
+    }
 }
 
 impl Kv {
@@ -98,13 +108,7 @@ impl Kv {
         value: impl Into<Vec<u8>>,
         ttl_ms: u64,
     ) -> Result<Reply, ClientError> {
-        let expected = match expected {
-            Expected::Absent => condition::Expected::Absent(true),
-            Expected::Present => condition::Expected::Absent(false),
-            Expected::Version(version) => condition::Expected::Version(version),
-            Expected::Value(value) => condition::Expected::Value(value),
-        };
-        let condition = Some(Condition { key: key.into(), expected: Some(expected) });
+        let condition = Some(expected.of(key.into()));
         let swap = CompareAndSwap { condition, value: value.into(), ttl_ms };
         self.write(encode(command::Operation::CompareAndSwap(swap))).await
     }
@@ -126,6 +130,20 @@ impl Kv {
         let everything = keys == KeyRange::default();
         let delete = DeleteRange { keys: Some(keys), everything, count };
         self.write(encode(command::Operation::DeleteRange(delete))).await
+    }
+
+    /// Removes a key that holds what is expected.
+    ///
+    /// # Errors
+    /// As [`Kv::put`]; rejected as `compare_failed` where it holds something else.
+    pub async fn delete_if(&self, key: impl Into<Vec<u8>>, expected: Expected) -> Result<Reply, ClientError> {
+        let key = key.into();
+        let delete = operation::Operation::Delete(Delete { key: key.clone() });
+        let batch = Batch {
+            conditions: vec![expected.of(key)],
+            operations: vec![Operation { operation: Some(delete) }],
+        };
+        self.write(encode(command::Operation::Batch(batch))).await
     }
 
     /// Reads a key; `None` where it is not there.

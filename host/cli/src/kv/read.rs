@@ -11,7 +11,7 @@ use crate::output;
 /// Arguments of `range`.
 #[derive(Args, Debug)]
 #[command(after_help = "\
-Prints a line for each key: the key, a tab, the value. Without START and END, all keys.
+Prints a line for each key: the key, a tab, the value; what is no text of one line in hexadecimal, after 0x. Without START and END, all keys.
 
 Examples:
   mortise kv range a m                    from a up to, but without, m
@@ -123,7 +123,7 @@ pub(super) async fn range(
 }
 
 fn line(record: &Record, hex: bool, keys_only: bool) -> String {
-    let show = |bytes: &[u8]| if hex { output::hex(bytes) } else { output::text_or_hex(bytes) };
+    let show = |bytes: &[u8]| if hex { output::hex(bytes) } else { output::word(bytes) };
     match keys_only {
         true => format!("{}\n", show(&record.key)),
         false => format!("{}\t{}\n", show(&record.key), show(&record.value)),
@@ -155,7 +155,7 @@ mod tests {
     #[test]
     fn records_print_as_text_or_hexadecimal() {
         let record = Record { key: b"k".to_vec(), value: vec![0xff], version: 3, expires_ms: 0 };
-        assert_eq!(line(&record, false, false), "k\tff\n");
+        assert_eq!(line(&record, false, false), "k\t0xff\n");
         assert_eq!(line(&record, true, true), "6b\n");
         let object = Value::from(describe(&record, false, false));
         assert_eq!(object, serde_json::json!({"key": "k", "value_hex": "ff", "version": 3}));

@@ -31,7 +31,8 @@ pub(super) fn tenant(tenant: Option<v1::Tenant>) -> Result<TenantInfo, ClientErr
 
 pub(super) fn plugin(plugin: Option<v1::Plugin>) -> Result<PluginInfo, ClientError> {
     let plugin = plugin.ok_or_else(|| lacking("plugin"))?;
-    let example = |example: v1::Example| PluginExample { name: example.name, command: example.command.to_vec() };
+    let example =
+        |example: v1::Example| PluginExample { name: example.name, command: example.command.to_vec() };
     Ok(PluginInfo {
         name: plugin.name,
         version: plugin.version,

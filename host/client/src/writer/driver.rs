@@ -223,7 +223,12 @@ impl Driver {
         Some(WriteStreamRequest { tenant, session: self.session.0, answered_up_to, writes })
     }
 
-    fn take_answers(&mut self, response: WriteStreamResponse, opened: Instant, answered: &mut bool) -> Option<End> {
+    fn take_answers(
+        &mut self,
+        response: WriteStreamResponse,
+        opened: Instant,
+        answered: &mut bool,
+    ) -> Option<End> {
         if response.session != self.session.0 {
             return None;
         }
@@ -234,7 +239,9 @@ impl Driver {
             let result = match result {
                 Some(write_result::Result::Reply(reply)) => Ok(reply),
                 Some(write_result::Result::Error(detail)) => Err(ClientError::from(detail)),
-                None => Err(ClientError::new(ErrorKind::Protocol, "the node answered nothing").effect_unknown()),
+                None => {
+                    Err(ClientError::new(ErrorKind::Protocol, "the node answered nothing").effect_unknown())
+                }
             };
             match self.window.answer(sequence, result) {
                 Verdict::Settled => settled = true,

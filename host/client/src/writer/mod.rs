@@ -288,7 +288,9 @@ async fn take(
     }
     let acquired = match deadline {
         None => room.acquire_many(count).await,
-        Some(deadline) => timeout_at(deadline, room.acquire_many(count)).await.map_err(|_| no_room(shared))?,
+        Some(deadline) => {
+            timeout_at(deadline, room.acquire_many(count)).await.map_err(|_| no_room(shared))?
+        }
     };
     acquired.map_err(|_| shared.end())?.forget();
     Ok(())
@@ -297,7 +299,8 @@ async fn take(
 fn no_room(shared: &Shared) -> ClientError {
     let trouble = shared.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone();
     let why = trouble.map_or_else(|| "the window is full".to_owned(), |error| error.to_string());
-    ClientError::new(ErrorKind::DeadlineExceeded, format!("the write was not sent in time: {why}")).retryable()
+    ClientError::new(ErrorKind::DeadlineExceeded, format!("the write was not sent in time: {why}"))
+        .retryable()
 }
 
 impl Shared {

@@ -208,8 +208,7 @@ impl Window {
         let stream = self.stream;
         let large = |slot: &Slot| slot.sent_on == stream && slot.command.len() > MESSAGE_BYTES_MAX;
         let numbered = (self.base..).zip(&self.slots);
-        let found: Vec<_> =
-            numbered.filter(|(_, slot)| large(slot)).map(|(sequence, _)| sequence).collect();
+        let found: Vec<_> = numbered.filter(|(_, slot)| large(slot)).map(|(sequence, _)| sequence).collect();
         for sequence in &found {
             self.settle(*sequence, Err(error.clone()));
         }
@@ -230,8 +229,10 @@ impl Window {
             !matches!(slot.waiter, Waiter::Nobody) && slot.deadline.is_some_and(|deadline| deadline <= now)
         };
         let numbered = (self.base..).zip(&self.slots);
-        let expired: Vec<_> =
-            numbered.filter(|(_, slot)| late(slot)).map(|(sequence, slot)| (sequence, slot.sent_on)).collect();
+        let expired: Vec<_> = numbered
+            .filter(|(_, slot)| late(slot))
+            .map(|(sequence, slot)| (sequence, slot.sent_on))
+            .collect();
         for (sequence, sent_on) in expired {
             let why = trouble.map_or_else(String::new, |error| format!("; the last error: {error}"));
             let message = format!("the write was not answered in time{why}");

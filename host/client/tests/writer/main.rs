@@ -116,15 +116,7 @@ async fn a_node_that_comes_back_is_found_again() {
     while writer.trouble().is_none() {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    let listener = loop {
-        match tokio::net::TcpListener::bind(&address).await {
-            Ok(listener) => break listener,
-            Err(_) => tokio::time::sleep(Duration::from_millis(5)).await,
-        }
-    };
-    let service = mortise_proto::v1::data_server::DataServer::new(node.clone());
-    let incoming = tokio_stream::wrappers::TcpListenerStream::new(listener);
-    tokio::spawn(tonic::transport::Server::builder().add_service(service).serve_with_incoming(incoming));
+    let _again = node.start_at(&address).await;
     assert_eq!(waiting.await.unwrap().unwrap(), "re:second");
     assert_eq!(node.state.lock().unwrap().executed.len(), 2);
     assert!(writer.trouble().is_none());

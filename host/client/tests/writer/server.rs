@@ -1,7 +1,7 @@
 //! A node that keeps sessions as the protocol says, and misbehaves where it may: it drops streams, delays, reorders
 //! and repeats answers, and refuses for overload.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -19,32 +19,32 @@ use tonic::{Request, Response, Status, Streaming};
 
 /// How the node misbehaves.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Faults {
+pub(crate) struct Faults {
     /// Cuts a stream after so many writes, before their answers are sent. 0: never.
-    pub cut_every: usize,
+    pub(crate) cut_every: usize,
     /// Sends the answers of a message backwards.
-    pub reorder: bool,
+    pub(crate) reorder: bool,
     /// Sends each answer twice.
-    pub repeat: bool,
+    pub(crate) repeat: bool,
     /// Waits before it answers a message.
-    pub delay: Duration,
+    pub(crate) delay: Duration,
     /// Refuses every so many-th write for overload, the first time it comes. 0: never.
-    pub overload_every: usize,
+    pub(crate) overload_every: usize,
     /// Answers nothing at all.
-    pub silent: bool,
+    pub(crate) silent: bool,
 }
 
 #[derive(Default)]
-pub struct State {
+pub(crate) struct State {
     /// Commands in the order in which they were executed.
-    pub executed: Vec<Vec<u8>>,
+    pub(crate) executed: Vec<Vec<u8>>,
     /// How many messages, and how many writes in them.
-    pub messages: usize,
-    pub writes: usize,
-    pub streams: usize,
-    pub answered_up_to: u64,
+    pub(crate) messages: usize,
+    pub(crate) writes: usize,
+    pub(crate) streams: usize,
+    pub(crate) answered_up_to: u64,
     sessions: HashMap<u64, Session>,
-    overloaded: HashMap<u64, ()>,
+    overloaded: HashSet<u64>,
     until_cut: usize,
 }
 
@@ -55,37 +55,52 @@ struct Session {
 }
 
 #[derive(Clone)]
-pub struct Node {
-    pub state: Arc<Mutex<State>>,
-    pub faults: Arc<Mutex<Faults>>,
+pub(crate) struct Node {
+    pub(crate) state: Arc<Mutex<State>>,
+    pub(crate) faults: Arc<Mutex<Faults>>,
 }
 
-pub struct Running {
-    pub node: Node,
-    pub endpoint: String,
-    task: tokio::task::JoinHandle<()>,
+pub(crate) struct Running {
+    pub(crate) node: Node,
+    pub(crate) endpoint: String,
+    /// Of its own, so that its end cuts every connection, as a killed process would.
+    runtime: Option<tokio::runtime::Runtime>,
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
-        self.task.abort();
+        self.runtime.take().unwrap().shutdown_background();
     }
 }
 
 impl Node {
-    pub fn new(faults: Faults) -> Self {
+    pub(crate) fn new(faults: Faults) -> Self {
         Self { state: Arc::default(), faults: Arc::new(Mutex::new(faults)) }
     }
 
-    pub async fn start(&self) -> Running {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    pub(crate) async fn start(&self) -> Running {
+        self.start_at("127.0.0.1:0").await
+    }
+
+    pub(crate) async fn start_at(&self, address: &str) -> Running {
+        let listener = loop {
+            // What held the address may need a moment to let go of it.
+            match std::net::TcpListener::bind(address) {
+                Ok(listener) => break listener,
+                Err(_) => tokio::time::sleep(Duration::from_millis(5)).await,
+            }
+        };
+        listener.set_nonblocking(true).unwrap();
         let endpoint = format!("http://{}", listener.local_addr().unwrap());
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let node = self.clone();
-        let task = tokio::spawn(async move {
+        runtime.spawn(async move {
+            let incoming = TcpListenerStream::new(TcpListener::from_std(listener).unwrap());
             let server = tonic::transport::Server::builder().add_service(DataServer::new(node));
-            server.serve_with_incoming(TcpListenerStream::new(listener)).await.unwrap();
+            server.serve_with_incoming(incoming).await.unwrap();
         });
-        Running { node: self.clone(), endpoint, task }
+        Running { node: self.clone(), endpoint, runtime: Some(runtime) }
     }
 
     fn execute(
@@ -108,7 +123,7 @@ impl Node {
             return error(ErrorCode::AlreadyAnswered);
         }
         let late = faults.overload_every > 0 && sequence.is_multiple_of(faults.overload_every as u64);
-        if late && state.overloaded.insert(sequence, ()).is_none() {
+        if late && state.overloaded.insert(sequence) {
             return write_result::Result::Error(ErrorDetail::new(ErrorCode::Overloaded, "full").retryable());
         }
         let outcome = known.outcomes.entry(sequence).or_insert_with(|| {

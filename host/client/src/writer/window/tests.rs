@@ -2,7 +2,8 @@ use std::time::Duration;
 
 use super::*;
 
-type Answers = Vec<oneshot::Receiver<Result<Bytes, ClientError>>>;
+type Answer = oneshot::Receiver<Result<Bytes, ClientError>>;
+type Answers = Vec<Answer>;
 
 fn window(acknowledge: Acknowledge, writes: u64) -> (Window, Answers) {
     let mut window = Window::new(1, 1 << 20, acknowledge);
@@ -11,7 +12,7 @@ fn window(acknowledge: Acknowledge, writes: u64) -> (Window, Answers) {
     (window, answers)
 }
 
-fn push(window: &mut Window, command: &str) -> oneshot::Receiver<Result<Bytes, ClientError>> {
+fn push(window: &mut Window, command: &str) -> Answer {
     let (sender, receiver) = oneshot::channel();
     window.push(command.to_owned().into(), None, Waiter::One(sender));
     receiver
@@ -55,7 +56,7 @@ fn a_new_stream_sends_again_what_is_unanswered_and_only_that() {
     window.answer(3, reply(3));
     window.restart();
     assert_eq!(sequences(window.next_message()), [2, 4]);
-    assert_eq!(sequences(window.next_message()), []);
+    assert!(window.next_message().is_none());
 }
 
 #[test]
@@ -117,8 +118,8 @@ fn late_writes_are_given_up_and_say_whether_they_were_sent() {
     let (sender, mut unsent) = oneshot::channel();
     window.push("c".into(), Some(now), Waiter::One(sender));
     window.expire(now, None);
-    let late = |answer: &mut oneshot::Receiver<_>| answer.try_recv().unwrap().unwrap_err();
-    let sent: ClientError = late(&mut answers[0]);
+    let late = |answer: &mut Answer| answer.try_recv().unwrap().unwrap_err();
+    let sent = late(&mut answers[0]);
     assert_eq!((sent.kind(), sent.took_effect()), (ErrorKind::DeadlineExceeded, TookEffect::Unknown));
     assert_eq!(late(&mut unsent).took_effect(), TookEffect::No);
     assert!(answers[1].try_recv().is_err() && answers[2].try_recv().is_err());
