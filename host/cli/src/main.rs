@@ -28,7 +28,10 @@ use crate::arguments::{Arguments, Command};
 use crate::context::Context;
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => return errors::usage(&error),
+    };
     let json = arguments.global.json;
     match start(arguments) {
         Ok(code) => code,

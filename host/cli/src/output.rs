@@ -67,6 +67,15 @@ pub(crate) fn text_or_hex(bytes: &[u8]) -> String {
     }
 }
 
+/// Bytes as part of a line: as text where they are text without line ends, tabs and the like, else in hexadecimal
+/// after `0x`.
+pub(crate) fn word(bytes: &[u8]) -> String {
+    match std::str::from_utf8(bytes) {
+        Ok(text) if !text.chars().any(char::is_control) => text.to_owned(),
+        _ => format!("0x{}", hex(bytes)),
+    }
+}
+
 /// Bytes in hexadecimal.
 pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().fold(String::with_capacity(bytes.len() * 2), |text, byte| format!("{text}{byte:02x}"))
@@ -125,6 +134,7 @@ mod tests {
     fn bytes_become_what_they_are() {
         assert_eq!(text_or_hex("grün".as_bytes()), "grün");
         assert_eq!(text_or_hex(&[0xff, 0]), "ff00");
+        assert_eq!((word(b"a b"), word(b"a\nb")), ("a b".into(), "0x610a62".into()));
         assert_eq!(to_json(b"{\"a\":1}"), serde_json::json!({"a": 1}));
         assert_eq!(to_json(b"ok"), serde_json::json!("ok"));
         assert_eq!(to_json(&[0xff]), serde_json::json!({"hex": "ff"}));
