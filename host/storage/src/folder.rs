@@ -91,6 +91,32 @@ fn at(action: &'static str, path: &Path) -> impl Fn(io::Error) -> FolderError {
     move |error| FolderError::Io { action, path: path.clone(), error }
 }
 
+/// A file without a name. See [`DataFolder::scratch`].
+#[derive(Debug)]
+pub struct ScratchFile(File);
+
+impl Read for ScratchFile {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.0.read(buffer)
+    }
+}
+
+impl Write for ScratchFile {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
+}
+
+impl Seek for ScratchFile {
+    fn seek(&mut self, to: io::SeekFrom) -> io::Result<u64> {
+        self.0.seek(to)
+    }
+}
+
 /// A data folder that belongs to this process until it is dropped.
 pub struct DataFolder {
     path: PathBuf,
@@ -149,6 +175,14 @@ impl DataFolder {
     /// The disk whose root is the folder, for the log and for snapshots.
     pub fn disk(&self) -> Arc<dyn Disk> {
         self.disk.clone()
+    }
+
+    /// An unnamed file in the folder, for work in progress: gone when it is dropped, and after any crash.
+    ///
+    /// # Errors
+    /// The file cannot be made.
+    pub fn scratch(&self) -> Result<ScratchFile, FolderError> {
+        tempfile::tempfile_in(&self.path).map(ScratchFile).map_err(at("create a scratch file in", &self.path))
     }
 
     /// Where the state database lies.

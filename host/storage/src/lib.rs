@@ -14,7 +14,7 @@ pub mod snapshot;
 pub mod state;
 
 pub use disk::{Disk, DiskFile, FaultyDisk, MemoryDisk, RealDisk};
-pub use folder::{DataFolder, FolderError};
+pub use folder::{DataFolder, FolderError, ScratchFile};
 pub use log::{Log, LogError, LogOptions, LogReader, LogRecord, Recovery};
 pub use snapshot::{
     Section, SnapshotDecoder, SnapshotEncoder, SnapshotError, SnapshotInfo, SnapshotReader, SnapshotWriter,

@@ -218,6 +218,7 @@ impl Tenant {
         if self.due.is_none_or(|due| due > self.time_ms) {
             return false;
         }
+        self.sequence += 1;
         let context = self.context();
         let mut calls = sound(self.applier.begin(self.state.clone()));
         let Applied { outcome, digest, fuel, logs, .. } = sound(calls.expire(self.digest, &context));

@@ -11,7 +11,8 @@ const SIBLINGS: &[(&str, &[&str])] = &[
     ("mortise-coordination", &["mortise-core"]),
     ("mortise-proto", &["mortise-core"]),
     ("mortise-commands", &[]),
-    ("mortise-client", &["mortise-core", "mortise-proto", "mortise-coordination"]),
+    // With the kv plugin's messages: a typed client of a shipped plugin comes with the client.
+    ("mortise-client", &["mortise-core", "mortise-proto", "mortise-commands", "mortise-coordination"]),
     (
         "mortise-node",
         &["mortise-core", "mortise-storage", "mortise-runtime", "mortise-coordination", "mortise-proto"],

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use futures::{Stream, StreamExt};
 use mortise_core::entry::{Body, Import, check_tenant_name};
 use mortise_core::ids::TenantId;
+use mortise_storage::ScratchFile;
 
 use super::Replica;
 use super::admin::blocking;
@@ -32,9 +33,7 @@ impl Replica {
         if self.tenant(name).is_some() {
             return Err(AdminError::AlreadyExists { what: "tenant", name: name.into() });
         }
-        let folder = self.shared().options.data.clone();
-        let mut file =
-            blocking(move || tempfile::tempfile_in(folder)).await?.map_err(AdminError::internal)?;
+        let mut file = self.shared().scratch().map_err(AdminError::internal)?;
         let mut chunks = std::pin::pin!(chunks);
         while let Some(chunk) = chunks.next().await {
             let chunk = chunk.map_err(Into::into)?;
@@ -43,8 +42,8 @@ impl Replica {
                 .await?
                 .map_err(AdminError::internal)?;
         }
-        let checking = file.try_clone().map_err(AdminError::internal)?;
-        let component = blocking(move || check_export(checking)).await?.map_err(AdminError::Invalid)?;
+        let (component, file) = blocking(move || (check_export(&mut file), file)).await?;
+        let component = component.map_err(AdminError::Invalid)?;
         self.upload_plugin(component).await?;
         self.log_import(name, file).await
     }
@@ -56,7 +55,7 @@ impl Replica {
         }
     }
 
-    async fn log_import(&self, name: &str, mut file: std::fs::File) -> Result<TenantInfo, AdminError> {
+    async fn log_import(&self, name: &str, mut file: ScratchFile) -> Result<TenantInfo, AdminError> {
         let import = self.next_import();
         file.seek(SeekFrom::Start(0)).map_err(AdminError::internal)?;
         let mut offset = 0;
@@ -86,7 +85,7 @@ impl Replica {
     }
 }
 
-fn read_chunk(mut file: std::fs::File) -> std::io::Result<(Bytes, std::fs::File)> {
+fn read_chunk(mut file: ScratchFile) -> std::io::Result<(Bytes, ScratchFile)> {
     let mut bytes = Vec::new();
     Read::take(&mut file, CHUNK_BYTES as u64).read_to_end(&mut bytes)?;
     Ok((bytes.into(), file))

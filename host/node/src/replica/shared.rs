@@ -7,10 +7,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, Rw
 use mortise_core::ids::{GroupId, TenantId};
 use mortise_core::time::LogTime;
 use mortise_runtime::Runtime;
-use mortise_storage::DataFolder;
 use mortise_storage::disk::Disk;
 use mortise_storage::snapshot::{list_snapshots, remove_snapshot};
 use mortise_storage::state::StateDb;
+use mortise_storage::{DataFolder, FolderError, ScratchFile};
 
 use super::api::WriteError;
 use super::options::ReplicaOptions;
@@ -37,7 +37,7 @@ pub(crate) struct Shared {
     /// How each tenant's section of the newest snapshot was written.
     sections: Mutex<HashMap<TenantId, String>>,
     /// Locked as long as this lives. Last, so that the database is closed before another process may open it.
-    _folder: DataFolder,
+    folder: DataFolder,
 }
 
 /// Where the replica is in its log. Written by one thread each, read by all.
@@ -106,7 +106,7 @@ impl Shared {
         Self {
             group: options.group,
             options,
-            _folder: folder,
+            folder,
             db,
             disk,
             runtime,
@@ -139,6 +139,11 @@ impl Shared {
             fault.get_or_insert_with(|| reason.to_owned());
             first
         });
+    }
+
+    /// An unnamed file in the data folder.
+    pub(crate) fn scratch(&self) -> Result<ScratchFile, FolderError> {
+        self.folder.scratch()
     }
 
     /// How the tenant's section of the newest snapshot was written; empty before the first.

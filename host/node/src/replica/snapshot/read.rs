@@ -78,16 +78,16 @@ pub(crate) fn read_tenant_snapshot<R: Read>(
 
 /// Reads an exported tenant from start to end, every checksum, and returns its plugin's component. The error is for
 /// whoever sent it.
-pub(crate) fn check_export(mut input: std::fs::File) -> Result<Bytes, String> {
+pub(crate) fn check_export(input: &mut (impl Read + Seek)) -> Result<Bytes, String> {
     let told = |error: SnapshotError| format!("this cannot be imported: {error}");
     input.seek(SeekFrom::Start(0)).map_err(|error| error.to_string())?;
-    let (_, mut file) = read_tenant_snapshot(std::io::BufReader::new(&input)).map_err(told)?;
+    let (_, mut file) = read_tenant_snapshot(std::io::BufReader::new(&mut *input)).map_err(told)?;
     while file.read_chunk().map_err(|error| told(error.into()))?.is_some() {}
     if decode(file.next_section().map_err(|error| told(error.into()))?).map_err(told)?.is_some() {
         return Err(told(content("sections follow the tenant's")));
     }
     input.seek(SeekFrom::Start(0)).map_err(|error| error.to_string())?;
-    let mut file = SnapshotDecoder::new(std::io::BufReader::new(&input), "the import")
+    let mut file = SnapshotDecoder::new(std::io::BufReader::new(&mut *input), "the import")
         .map_err(|error| told(error.into()))?;
     match decode(file.next_section().map_err(|error| told(error.into()))?).map_err(told)? {
         Some(SectionHeader::Component(digest)) => component(&mut file, digest).map_err(told),

@@ -1,0 +1,93 @@
+//! The command line: what it prints, and its exit codes.
+
+use std::io::Write;
+use std::process::Stdio;
+
+use crate::kit::{Node, folder};
+
+#[test]
+fn kv_commands_do_what_they_say() {
+    let folder = folder();
+    let node = Node::start(folder.path());
+    node.ok(&["kv", "put", "a", "1"]);
+    node.ok(&["kv", "put", "ab", "2"]);
+    node.ok(&["kv", "put", "b", "3"]);
+    assert_eq!(node.ok(&["kv", "get", "a"]), "1");
+    let range = node.ok(&["kv", "range", "a", "--prefix"]);
+    assert!(range.contains("ab") && !range.contains('3'), "{range}");
+    node.ok(&["kv", "cas", "a", "--expect", "1", "10"]);
+    let (code, error) = node.fails(&["kv", "cas", "a", "--expect", "1", "11"]);
+    assert_eq!(code, 3, "{error}");
+    assert!(error.contains("compare_failed"), "{error}");
+    node.ok(&["kv", "del", "a"]);
+    assert_eq!(node.fails(&["kv", "get", "a"]).0, 4);
+}
+
+#[test]
+fn ledger_commands_come_as_text_as_a_file_and_from_standard_input() {
+    let folder = folder();
+    let node = Node::start(folder.path());
+    node.ok(&["write", "ledger", r#"{"open": {"account": "bank", "overdraft": "unlimited"}}"#]);
+    let file = folder.path().join("open.json");
+    std::fs::write(&file, r#"{"open": {"account": "ann"}}"#).unwrap();
+    node.ok(&["write", "ledger", &format!("@{}", file.display())]);
+    let mut child =
+        node.command(&["write", "ledger", "-"]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let transfer = br#"{"transfer": {"debit": "bank", "credit": "ann", "amount": 7}}"#;
+    child.stdin.take().unwrap().write_all(transfer).unwrap();
+    assert!(child.wait_with_output().unwrap().status.success());
+    let balance = node.ok(&["query", "ledger", r#"{"balance": {"account": "ann"}}"#]);
+    assert!(balance.contains('7'), "{balance}");
+    let (code, error) =
+        node.fails(&["write", "ledger", r#"{"transfer": {"debit": "ann", "credit": "bank", "amount": 8}}"#]);
+    assert_eq!(code, 3, "{error}");
+    assert!(error.contains("insufficient_funds"), "{error}");
+}
+
+#[test]
+fn errors_have_exit_codes_and_say_what_is_wrong() {
+    let folder = folder();
+    let node = Node::start(folder.path());
+    let (code, error) = node.fails(&["query", "nobody", "x"]);
+    assert_eq!(code, 4, "{error}");
+    assert!(error.contains("nobody"), "{error}");
+    assert_eq!(node.fails(&["tenant", "show", "nobody"]).0, 4);
+    let (_, error) = node.fails(&["tenant", "create", "kv", "--plugin", "kv"]);
+    assert!(error.contains("exists"), "{error}");
+    assert_eq!(node.fails(&["no-such-command"]).0, 2);
+    let (code, error) = node.fails(&["write", "ledger", "this is no JSON"]);
+    assert_eq!(code, 3, "{error}");
+    let (code, error) = node.fails(&["--endpoint", "http://127.0.0.1:1", "--timeout", "1", "kv", "get", "a"]);
+    assert_eq!(code, 5, "{error}");
+}
+
+#[test]
+fn tenants_and_plugins_are_looked_after() {
+    let folder = folder();
+    let node = Node::start(folder.path());
+    node.ok(&["kv", "put", "a", "1"]);
+    let export = folder.path().join("kv.snapshot");
+    let export = export.to_str().unwrap();
+    node.ok(&["tenant", "export", "kv", export]);
+    node.ok(&["tenant", "import", "copy", export]);
+    assert_eq!(node.ok(&["kv", "--tenant", "copy", "get", "a"]), "1");
+    node.ok(&["tenant", "drop", "copy", "--yes"]);
+    assert_eq!(node.fails(&["kv", "--tenant", "copy", "get", "a"]).0, 4);
+    let bad = folder.path().join("bad.wasm");
+    std::fs::write(&bad, mortise_artifacts::bad_guest("wasi-clock").unwrap()).unwrap();
+    let (_, error) = node.fails(&["plugin", "upload", bad.to_str().unwrap()]);
+    assert!(error.contains("wasi:clocks"), "{error}");
+    assert!(node.ok(&["plugin", "list"]).contains("ledger"));
+    assert!(node.ok(&["plugin", "inspect", "kv"]).contains("kv"));
+    node.ok(&["snapshot"]);
+    let status = node.json(&["status"]);
+    assert!(status.is_object(), "{status}");
+    assert_eq!(node.interrupt(), Some(0));
+    let verify = std::process::Command::new(crate::kit::binary())
+        .args(["--json", "verify"])
+        .arg(folder.path())
+        .output()
+        .unwrap();
+    // The snapshot file and the exports lie where `verify` may meet them; it must still find nothing wrong.
+    assert!(verify.status.success(), "{}", String::from_utf8_lossy(&verify.stderr));
+}

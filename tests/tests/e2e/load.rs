@@ -1,0 +1,97 @@
+//! The main job: a slice of the 2013 New York flights into a ledger, with everything killed on the way.
+
+use std::path::PathBuf;
+use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::kit::{Node, folder};
+
+/// One flight is one transfer of one plane from origin to destination; accounts are opened as they are met.
+const MAP: &str = r#"{"transfer": {"debit": "{origin}", "credit": "{dest}", "amount": 1, "key": "{#row}",
+    "open_missing": "unlimited"}}"#;
+/// What `tests/data/README.md` says.
+const BALANCES: [(&str, i64); 6] =
+    [("EWR", -1034), ("JFK", -1011), ("LGA", -962), ("ORD", 162), ("ATL", 143), ("LAX", 140)];
+const ROWS: u64 = 3007;
+
+fn slice() -> String {
+    let path: PathBuf = mortise_artifacts::workspace_root().join("tests/data/flights-slice.csv");
+    path.to_str().unwrap().to_owned()
+}
+
+fn load_arguments<'a>(file: &'a str, resume: &'a str) -> Vec<&'a str> {
+    vec!["--json", "load", "ledger", file, "--map", MAP, "--resume-file", resume]
+}
+
+fn spawn_load(node: &Node, file: &str, resume: &str) -> Child {
+    node.command(&load_arguments(file, resume)).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+}
+
+fn commands(node: &Node) -> u64 {
+    node.json(&["tenant", "show", "ledger"])["commands"].as_u64().unwrap()
+}
+
+fn check_balances(node: &Node) {
+    for (account, expected) in BALANCES {
+        let reply = node.ok(&["query", "ledger", &format!(r#"{{"balance": {{"account": "{account}"}}}}"#)]);
+        let found: serde_json::Value = serde_json::from_str(&reply).unwrap();
+        assert!(contains_number(&found, expected), "{account}: {reply}, expected {expected}");
+    }
+}
+
+fn contains_number(value: &serde_json::Value, number: i64) -> bool {
+    match value {
+        serde_json::Value::Number(found) => found.as_i64() == Some(number),
+        serde_json::Value::Object(fields) => fields.values().any(|field| contains_number(field, number)),
+        _ => false,
+    }
+}
+
+fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !holds() {
+        assert!(Instant::now() < deadline, "{what} did not happen");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+#[test]
+fn the_slice_loads_and_balances() {
+    let folder = folder();
+    let node = Node::start(&folder.path().join("data"));
+    let resume = folder.path().join("resume").to_str().unwrap().to_owned();
+    node.ok(&load_arguments(&slice(), &resume));
+    check_balances(&node);
+    assert_eq!(commands(&node), ROWS);
+}
+
+#[test]
+fn node_and_loader_are_killed_in_the_middle_and_nothing_is_lost_or_applied_twice() {
+    let folder = folder();
+    let data = folder.path().join("data");
+    let resume = folder.path().join("resume").to_str().unwrap().to_owned();
+    let file = slice();
+    let mut killed_in_the_middle = 0;
+    for round in 1..=3 {
+        let node = Node::start(&data);
+        let before = commands(&node);
+        let mut load = spawn_load(&node, &file, &resume);
+        wait_until("some rows", || {
+            commands(&node) > before || load.try_wait().unwrap().is_some_and(|status| status.success())
+        });
+        let at = commands(&node);
+        killed_in_the_middle += u64::from(at > 0 && at < ROWS);
+        if round == 2 {
+            load.kill().unwrap();
+        }
+        node.kill();
+        // Without its node the loader does not wait for ever; it is ended here, as an impatient user would.
+        let _ = load.kill();
+        load.wait().unwrap();
+    }
+    let node = Node::start(&data);
+    node.ok(&load_arguments(&file, &resume));
+    check_balances(&node);
+    assert_eq!(commands(&node), ROWS, "every row once");
+    assert!(killed_in_the_middle > 0, "the kills came too late to be of any use");
+}
