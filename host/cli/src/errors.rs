@@ -10,11 +10,11 @@ pub(crate) const FAILURE: u8 = 1;
 /// The command line is wrong.
 const USAGE: u8 = 2;
 /// The plugin refused.
-const REJECTED: u8 = 3;
+pub(crate) const REJECTED: u8 = 3;
 /// No such tenant, plugin or key.
 pub(crate) const NOT_FOUND: u8 = 4;
 /// No answer.
-const UNAVAILABLE: u8 = 5;
+pub(crate) const UNAVAILABLE: u8 = 5;
 /// No token, or not the right one.
 const NOT_PERMITTED: u8 = 6;
 
