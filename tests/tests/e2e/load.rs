@@ -1,6 +1,6 @@
 //! The main job: a slice of the 2013 New York flights into a ledger, with everything killed on the way.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
@@ -14,8 +14,20 @@ const BALANCES: [(&str, i64); 6] =
     [("EWR", -1034), ("JFK", -1011), ("LGA", -962), ("ORD", 162), ("ATL", 143), ("LAX", 140)];
 const ROWS: u64 = 3007;
 
+/// How often the slice is repeated where something is to be killed before it is loaded.
+const REPEATS: u64 = 40;
+
 fn slice() -> String {
     let path: PathBuf = mortise_artifacts::workspace_root().join("tests/data/flights-slice.csv");
+    path.to_str().unwrap().to_owned()
+}
+
+/// The slice, many times over.
+fn long_slice(folder: &Path) -> String {
+    let text = std::fs::read_to_string(slice()).unwrap();
+    let (header, rows) = text.split_once('\n').unwrap();
+    let path = folder.join("flights.csv");
+    std::fs::write(&path, format!("{header}\n{}", rows.repeat(REPEATS as usize))).unwrap();
     path.to_str().unwrap().to_owned()
 }
 
@@ -31,8 +43,9 @@ fn commands(node: &Node) -> u64 {
     node.json(&["tenant", "show", "ledger"])["commands"].as_u64().unwrap()
 }
 
-fn check_balances(node: &Node) {
+fn check_balances(node: &Node, times: u64) {
     for (account, expected) in BALANCES {
+        let expected = expected * times as i64;
         let reply = node.ok(&["query", "ledger", &format!(r#"{{"balance": {{"account": "{account}"}}}}"#)]);
         let found: serde_json::Value = serde_json::from_str(&reply).unwrap();
         assert!(contains_number(&found, expected), "{account}: {reply}, expected {expected}");
@@ -61,7 +74,7 @@ fn the_slice_loads_and_balances() {
     let node = Node::start(&folder.path().join("data"));
     let resume = folder.path().join("resume").to_str().unwrap().to_owned();
     node.ok(&load_arguments(&slice(), &resume));
-    check_balances(&node);
+    check_balances(&node, 1);
     assert_eq!(commands(&node), ROWS);
 }
 
@@ -70,28 +83,25 @@ fn node_and_loader_are_killed_in_the_middle_and_nothing_is_lost_or_applied_twice
     let folder = folder();
     let data = folder.path().join("data");
     let resume = folder.path().join("resume").to_str().unwrap().to_owned();
-    let file = slice();
-    let mut killed_in_the_middle = 0;
+    let file = long_slice(folder.path());
     for round in 1..=3 {
         let node = Node::start(&data);
         let before = commands(&node);
         let mut load = spawn_load(&node, &file, &resume);
-        wait_until("some rows", || {
-            commands(&node) > before || load.try_wait().unwrap().is_some_and(|status| status.success())
-        });
-        let at = commands(&node);
-        killed_in_the_middle += u64::from(at > 0 && at < ROWS);
+        wait_until("some rows", || commands(&node) > before);
         if round == 2 {
             load.kill().unwrap();
         }
         node.kill();
-        // Without its node the loader does not wait for ever; it is ended here, as an impatient user would.
+        // Without its node the loader waits for as long as its patience says; an impatient user ends it.
         let _ = load.kill();
-        load.wait().unwrap();
+        assert!(!load.wait().unwrap().success(), "round {round}: killed before it was complete");
     }
     let node = Node::start(&data);
-    node.ok(&load_arguments(&file, &resume));
-    check_balances(&node);
-    assert_eq!(commands(&node), ROWS, "every row once");
-    assert!(killed_in_the_middle > 0, "the kills came too late to be of any use");
+    let at = commands(&node);
+    assert!(at > 0 && at < ROWS * REPEATS, "{at} rows were loaded when the last one was killed");
+    let done = node.ok(&load_arguments(&file, &resume));
+    assert!(!done.contains("\"resumed_after\": 0,"), "{done}");
+    check_balances(&node, REPEATS);
+    assert_eq!(commands(&node), ROWS * REPEATS, "every row once");
 }
