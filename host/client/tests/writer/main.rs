@@ -1,7 +1,9 @@
 //! The writer against a node that does everything a node may do, and every network.
 
-#![allow(missing_docs)]
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used)] // Where a test cannot go on, it fails.
 
+#[cfg(feature = "load")]
+mod loading;
 mod server;
 
 use std::time::Duration;

@@ -51,7 +51,7 @@ pub(crate) struct State {
 #[derive(Default)]
 struct Session {
     answered_up_to: u64,
-    outcomes: BTreeMap<u64, Result<Vec<u8>, ErrorDetail>>,
+    outcomes: BTreeMap<u64, write_result::Result>,
 }
 
 #[derive(Clone)]
@@ -127,21 +127,18 @@ impl Node {
             return write_result::Result::Error(ErrorDetail::new(ErrorCode::Overloaded, "full").retryable());
         }
         let outcome = known.outcomes.entry(sequence).or_insert_with(|| {
-            if command.starts_with(b"reject") {
+            if command.windows(6).any(|part| part == b"reject") {
                 let rejection = mortise_core::outcome::Rejection {
                     kind: mortise_core::outcome::RejectionKind::Conflict,
                     code: "no".into(),
                     message: "rejected".into(),
                 };
-                return Err(ErrorDetail::rejected(&rejection));
+                return write_result::Result::Error(ErrorDetail::rejected(&rejection));
             }
             state.executed.push(command.to_vec());
-            Ok([b"re:", command].concat())
+            write_result::Result::Reply([b"re:", command].concat().into())
         });
-        match outcome.clone() {
-            Ok(reply) => write_result::Result::Reply(reply.into()),
-            Err(detail) => write_result::Result::Error(detail),
-        }
+        outcome.clone()
     }
 
     /// The answers to a message; `None`: the stream is cut.
