@@ -21,9 +21,10 @@ pub(crate) fn binary() -> &'static Path {
 pub(crate) fn plugins() -> &'static Path {
     static PLUGINS: OnceLock<PathBuf> = OnceLock::new();
     PLUGINS.get_or_init(|| {
-        let paths =
-            mortise_artifacts::SHIPPED.iter().map(|package| mortise_artifacts::component(package).unwrap());
-        paths.last().unwrap().parent().unwrap().to_owned()
+        for package in mortise_artifacts::SHIPPED {
+            mortise_artifacts::component(package).unwrap();
+        }
+        mortise_artifacts::workspace_root().join("target/plugins")
     })
 }
 
@@ -37,8 +38,10 @@ pub(crate) struct Node {
 impl Node {
     /// Starts a node on the data folder, and waits until it is ready.
     pub(crate) fn start(data: &Path) -> Self {
-        let mut child = dev(data).stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn().unwrap();
-        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let child = dev(data).stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn().unwrap();
+        // From here on a panic ends the process too.
+        let mut node = Self { child, endpoint: String::new(), admin: String::new() };
+        let mut lines = BufReader::new(node.child.stdout.take().unwrap()).lines();
         let mut printed = String::new();
         let mut addresses = Vec::new();
         for line in lines.by_ref().take(LINES_MAX) {
@@ -48,8 +51,9 @@ impl Node {
             if printed.contains("ready") && addresses.len() >= 2 {
                 // The rest is for people; reading it keeps the pipe from filling up.
                 std::thread::spawn(move || lines.for_each(drop));
-                let admin = addresses.swap_remove(1);
-                return Self { child, endpoint: addresses.swap_remove(0), admin };
+                node.admin = addresses.swap_remove(1);
+                node.endpoint = addresses.swap_remove(0);
+                return node;
             }
         }
         panic!("the node did not become ready:\n{printed}");
