@@ -99,11 +99,20 @@ impl SessionTable {
         }
     }
 
-    /// Whether the session's window has room for `more` writes in flight beside what it holds.
-    pub fn has_room(&self, key: SessionKey, more: usize) -> bool {
-        self.sessions.get(&key).is_none_or(|session| {
-            session.outcomes.len() + more <= WINDOW_OUTCOMES_MAX && session.bytes <= WINDOW_BYTES_MAX
-        })
+    /// Whether the session's window has room for `more` writes in flight beside what it holds, once what its client
+    /// has the answers to, up to `answered_up_to`, is forgotten: such an acknowledgement travels with a write.
+    pub fn has_room(&self, key: SessionKey, answered_up_to: Sequence, more: usize) -> bool {
+        let Some(session) = self.sessions.get(&key) else { return true };
+        let fits =
+            |count: usize, bytes: usize| count + more <= WINDOW_OUTCOMES_MAX && bytes <= WINDOW_BYTES_MAX;
+        if fits(session.outcomes.len(), session.bytes) {
+            return true;
+        }
+        let left = (std::ops::Bound::Excluded(answered_up_to), std::ops::Bound::Unbounded);
+        let left = session.outcomes.range(left);
+        let (count, bytes) =
+            left.fold((0, 0), |(count, bytes), (_, (_, outcome))| (count + 1, bytes + outcome.size()));
+        fits(count, bytes)
     }
 
     /// Whether the tenant may have one more session.

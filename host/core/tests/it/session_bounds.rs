@@ -33,18 +33,18 @@ fn answer(table: &mut SessionTable, up_to: u64) {
 #[test]
 fn a_window_has_room_for_its_bound_of_outcomes() {
     let mut table = open();
-    assert!(table.has_room(KEY, WINDOW_OUTCOMES_MAX));
-    assert!(!table.has_room(KEY, WINDOW_OUTCOMES_MAX + 1));
+    assert!(table.has_room(KEY, Sequence(0), WINDOW_OUTCOMES_MAX));
+    assert!(!table.has_room(KEY, Sequence(0), WINDOW_OUTCOMES_MAX + 1));
     for sequence in 1..=WINDOW_OUTCOMES_MAX as u64 {
         let outcome = Outcome::Applied(Bytes::new());
         table.record(KEY, Sequence(sequence), LogIndex(2), outcome, &mut SessionDelta::default());
     }
     for table in [&table, &again(&table)] {
-        assert!(table.has_room(KEY, 0));
-        assert!(!table.has_room(KEY, 1));
+        assert!(table.has_room(KEY, Sequence(0), 0));
+        assert!(!table.has_room(KEY, Sequence(0), 1));
     }
     answer(&mut table, 1);
-    assert!(table.has_room(KEY, 1) && !table.has_room(KEY, 2));
+    assert!(table.has_room(KEY, Sequence(0), 1) && !table.has_room(KEY, Sequence(0), 2));
 }
 
 #[test]
@@ -52,19 +52,29 @@ fn a_window_has_room_for_its_bound_of_bytes() {
     let mut table = open();
     let fits = Outcome::Applied(vec![0; WINDOW_BYTES_MAX - Outcome::Applied(Bytes::new()).size()].into());
     table.record(KEY, Sequence(1), LogIndex(2), fits, &mut SessionDelta::default());
-    assert!(table.has_room(KEY, 1));
+    assert!(table.has_room(KEY, Sequence(0), 1));
     let one_more = Outcome::Applied(Bytes::new());
     table.record(KEY, Sequence(2), LogIndex(3), one_more, &mut SessionDelta::default());
     for table in [&table, &again(&table)] {
-        assert!(!table.has_room(KEY, 1));
+        assert!(!table.has_room(KEY, Sequence(0), 1));
     }
     answer(&mut table, 1);
-    assert!(table.has_room(KEY, WINDOW_OUTCOMES_MAX - 1));
+    assert!(table.has_room(KEY, Sequence(0), WINDOW_OUTCOMES_MAX - 1));
+}
+
+/// An acknowledgement travels with a write: a window that did not count it stayed full for ever.
+#[test]
+fn a_full_window_has_room_for_a_write_that_acknowledges_its_outcomes() {
+    let mut table = open();
+    let large = Outcome::Applied(vec![0; WINDOW_BYTES_MAX].into());
+    table.record(KEY, Sequence(1), LogIndex(2), large, &mut SessionDelta::default());
+    assert!(!table.has_room(KEY, Sequence(0), 1));
+    assert!(table.has_room(KEY, Sequence(1), 1));
 }
 
 #[test]
 fn a_session_that_does_not_exist_is_not_refused_for_want_of_room() {
-    assert!(SessionTable::default().has_room(KEY, WINDOW_OUTCOMES_MAX + 1));
+    assert!(SessionTable::default().has_room(KEY, Sequence(0), WINDOW_OUTCOMES_MAX + 1));
 }
 
 #[test]
@@ -131,7 +141,7 @@ fn the_last_sequence_of_all_is_forgotten_when_answered() {
     answer(&mut table, u64::MAX);
     assert_eq!(table.check(KEY, Sequence(u64::MAX)), Standing::Answered);
     assert_eq!(table.dump(), again(&table).dump());
-    assert!(table.has_room(KEY, WINDOW_OUTCOMES_MAX));
+    assert!(table.has_room(KEY, Sequence(0), WINDOW_OUTCOMES_MAX));
 }
 
 #[test]

@@ -148,7 +148,7 @@ impl Admission {
             return Standing::Answer(answer(result, LogIndex(0)));
         }
         let in_flight = self.in_flight_per_session.get(&session).copied().unwrap_or(0);
-        if !tables.sessions.has_room(session, in_flight + 1) {
+        if !tables.sessions.has_room(session, write.answered_up_to, in_flight + 1) {
             let full = "the session has too many unanswered outcomes: raise answered_up_to";
             return Standing::Answer(Err(WriteError::Overloaded(full)));
         }
