@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 
 use super::Arguments;
 use super::node::Node;
-use super::process::{Cpu, Process};
+use super::process::{Cpu, Machine, Process};
 use super::scrape::Metrics;
 use crate::VALUE_BYTES;
 use crate::report::{Report, Target};
@@ -40,6 +40,7 @@ struct Moment {
     node: Cpu,
     client: Cpu,
     threads: std::collections::BTreeMap<String, Cpu>,
+    machine: Machine,
     metrics: Metrics,
 }
 
@@ -52,6 +53,7 @@ impl Moment {
             node: node.process().cpu()?,
             client: Process::this().cpu()?,
             threads: node.process().threads()?,
+            machine: Machine::now()?,
             metrics,
         })
     }
@@ -172,6 +174,11 @@ fn tell(report: &mut Report, arguments: &Arguments, first: &Moment, last: &Momen
     for (name, cpu) in threads {
         tell(&format!("  of it thread {name}"), cpu);
     }
-    let cores = (last.node.since(first.node).total() + last.client.since(first.client).total()) / seconds;
-    report.value(section, "cores busy, node and client", cores, "cores");
+    let ours = last.node.since(first.node).total() + last.client.since(first.client).total();
+    report.value(section, "cores busy, node and client", ours / seconds, "cores");
+    // Where these are not next to nothing, the numbers above are too low.
+    let others = (last.machine.busy - first.machine.busy - ours).max(0.0);
+    report.value(section, "cores busy with other programs and the kernel itself", others / seconds, "cores");
+    let stolen = last.machine.stolen - first.machine.stolen;
+    report.value(section, "cores that the machine below gave to others", stolen / seconds, "cores");
 }

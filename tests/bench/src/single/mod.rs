@@ -69,7 +69,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Report> {
     tokio.block_on(memory(&mut report, &node))?;
     let client = tokio.block_on(Client::connect(&node.options()))?;
     let tenant = client.tenant(TENANT);
-    tokio.block_on(one::measure(&mut report, arguments, tenant.clone(), folder.path()))?;
+    tokio.block_on(one::measure(&mut report, arguments, tenant.clone(), &node, folder.path()))?;
     tokio.block_on(load::measure(&mut report, arguments, tenant, &node))?;
     report.value("memory of the node (RSS)", "after the load", megabytes(node.process().rss_bytes()?), "MB");
     node.stop()?;

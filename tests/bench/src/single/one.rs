@@ -7,6 +7,8 @@ use anyhow::Result;
 use mortise_client::{Tenant, WriterOptions, kv};
 
 use super::Arguments;
+use super::node::Node;
+use super::scrape::Metrics;
 use crate::VALUE_BYTES;
 use crate::disk::{Reference, Space};
 use crate::report::{Report, Target};
@@ -22,6 +24,7 @@ pub(super) async fn measure(
     report: &mut Report,
     arguments: &Arguments,
     tenant: Tenant,
+    node: &Node,
     folder: &Path,
 ) -> Result<()> {
     let writer = tenant.writer(WriterOptions::default()).await?;
@@ -30,6 +33,7 @@ pub(super) async fn measure(
     let [mut streamed, mut called, mut over_zeros, mut over_reserved] = [(); 4].map(|()| Samples::default());
     let record = vec![0x61; RECORD_BYTES];
     let warm_up = arguments.writes / 10;
+    let before = Metrics::of(node.admin_address()).await?;
     for write in 0..warm_up + arguments.writes {
         let put = kv::put(format!("one-{write:012}"), vec![0x61; VALUE_BYTES], 0);
         let start = Instant::now();
@@ -47,6 +51,7 @@ pub(super) async fn measure(
             over_reserved.add_us(space, 1);
         }
     }
+    let after = Metrics::of(node.admin_address()).await?;
     writer.close().await?;
     let section = "one write at a time";
     report.samples(section, "through a writer", &streamed, "µs");
@@ -56,5 +61,17 @@ pub(super) async fn measure(
     report.samples(section, "the machine: the same into reserved space", &over_reserved, "µs");
     report.value(section, "writer above the machine, p50", streamed.p50() - over_zeros.p50(), "µs");
     report.target(Target::AtMost(TARGET_US));
+    // Means, of the writes of both kinds: what is left of a write's time is its way through threads and sockets.
+    for (what, name) in
+        [("log's fsync", "mortise_log_fsync_seconds"), ("applying", "mortise_apply_entry_seconds")]
+    {
+        let grown = |part: &str| after.grown(&before, &format!("{name}_{part}"));
+        report.value(
+            section,
+            format!("inside the node: {what}, mean"),
+            grown("sum") / grown("count") * 1e6,
+            "µs",
+        );
+    }
     Ok(())
 }

@@ -64,6 +64,32 @@ impl Process {
     }
 }
 
+/// CPU time of the whole machine up to some moment.
+#[derive(Clone, Copy)]
+pub(super) struct Machine {
+    /// Seconds, over all cores, in which something ran.
+    pub(super) busy: f64,
+    /// Seconds that the machine below gave to others, where this one is virtual.
+    pub(super) stolen: f64,
+}
+
+impl Machine {
+    pub(super) fn now() -> Result<Self> {
+        let text = std::fs::read_to_string("/proc/stat").context("read /proc/stat")?;
+        let ticks = rustix::param::clock_ticks_per_second() as f64;
+        let numbers = text.lines().next().unwrap_or_default().split_whitespace().skip(1);
+        let seconds: Vec<f64> =
+            numbers.map_while(|ticks| ticks.parse().ok()).map(|n: f64| n / ticks).collect();
+        match seconds[..] {
+            // Guests' time, which may follow, is part of the first two.
+            [user, nice, system, _idle, _disk, interrupts, soft, stolen, ..] => {
+                Ok(Self { busy: user + nice + system + interrupts + soft, stolen })
+            }
+            _ => Err(anyhow::anyhow!("/proc/stat has another form")),
+        }
+    }
+}
+
 /// Name and CPU time of a `stat` file.
 fn stat(path: &Path) -> Result<(String, Cpu)> {
     let text = std::fs::read_to_string(path)?;
