@@ -7,6 +7,7 @@
 pub mod codec;
 pub mod digest;
 pub mod entry;
+pub mod group;
 pub mod ids;
 pub mod layer;
 pub mod outcome;
