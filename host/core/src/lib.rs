@@ -13,6 +13,7 @@ pub mod layer;
 pub mod outcome;
 pub mod overlay;
 pub mod profile;
+pub mod replica;
 pub mod session;
 pub mod state;
 pub mod time;
