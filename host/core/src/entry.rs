@@ -158,6 +158,38 @@ pub enum Import {
     },
 }
 
+/// What every entry carries, whatever it does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Stamp {
+    /// Log time.
+    pub time: LogTime,
+    /// The version of the profile it runs under.
+    pub profile: u64,
+}
+
+impl Stamp {
+    /// Reads the stamp of an encoded entry, and nothing behind it.
+    pub fn peek(payload: &Bytes) -> Result<Self, DecodeError> {
+        let mut reader = Reader::new(payload.clone());
+        head(&mut reader).map(|(_, stamp)| stamp)
+    }
+}
+
+/// The kind of an encoded entry, and its stamp.
+fn head(reader: &mut Reader) -> Result<(u8, Stamp), DecodeError> {
+    let version = reader.u8("entry format")?;
+    if version > FORMAT {
+        return Err(DecodeError::TooNew { what: "log entry", version, known: FORMAT });
+    }
+    if version == 0 {
+        return Err(DecodeError::Unknown { what: "entry format", value: 0 });
+    }
+    let kind = reader.u8("entry kind")?;
+    let profile = reader.count("profile version")?;
+    let time = LogTime(reader.count("log time")?);
+    Ok((kind, Stamp { time, profile }))
+}
+
 impl Entry {
     /// The entry's bytes, without epoch and index.
     pub fn encode(&self) -> Bytes {
@@ -171,16 +203,7 @@ impl Entry {
     /// Reads an entry that stood in a log record with `epoch` and `index`.
     pub fn decode(epoch: Epoch, index: LogIndex, bytes: Bytes) -> Result<Self, DecodeError> {
         let mut reader = Reader::new(bytes);
-        let version = reader.u8("entry format")?;
-        if version > FORMAT {
-            return Err(DecodeError::TooNew { what: "log entry", version, known: FORMAT });
-        }
-        if version == 0 {
-            return Err(DecodeError::Unknown { what: "entry format", value: 0 });
-        }
-        let kind = reader.u8("entry kind")?;
-        let profile = reader.count("profile version")?;
-        let time = LogTime(reader.count("log time")?);
+        let (kind, Stamp { time, profile }) = head(&mut reader)?;
         let body = Body::decode(kind, &mut reader)?;
         reader.finish()?;
         Ok(Self { epoch, index, time, profile, body })

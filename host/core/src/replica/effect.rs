@@ -123,13 +123,25 @@ pub enum Write {
         /// The last entry that stays.
         after: LogIndex,
     },
-    /// Publish the fetched snapshot as the state, and begin the log anew after it.
+    /// Publish the fetched snapshot as the state. What was applied before it is gone; apply nothing until this is
+    /// durable, and report nothing that was applied before.
     Install {
         /// What it holds.
         meta: SnapshotMeta,
-        /// Keep the old log's files aside: they may hold what an operator wants to see.
-        keep_log: bool,
+        /// What becomes of the log.
+        log: LogAtInstall,
     },
+}
+
+/// What becomes of the log when a snapshot is installed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum LogAtInstall {
+    /// It holds the snapshot's last entry, and all its entries stay: they may be acknowledged.
+    Stays,
+    /// It begins anew after the snapshot; the old files go.
+    BeginsAnew,
+    /// It begins anew after the snapshot; the old files are kept aside, because a new generation gave them up.
+    IsKeptAside,
 }
 
 /// A request to the coordinator.

@@ -73,7 +73,7 @@ pub enum Event {
         /// The first entry that is left.
         first: LogIndex,
     },
-    /// The state machine applied everything up to `index`.
+    /// The state machine applied the entry at `index`. Wanted for every entry, so that replicas can be compared.
     Applied {
         /// The last applied entry.
         index: LogIndex,
@@ -149,7 +149,7 @@ pub enum Freshness {
     Linearizable,
     /// The same as long as no two clocks differ in speed by more than the lease's margin. Leader only.
     Lease,
-    /// Misses nothing that was acknowledged longer ago than this, in microseconds. Any replica.
+    /// Sees every write that was acknowledged longer than this before the read began, in microseconds. Any replica.
     Bounded(u64),
     /// Sees the write that was acknowledged with this position. Any replica.
     AtLeast(Position),

@@ -69,6 +69,8 @@ pub enum Body {
     Last {
         /// The end.
         last: Position,
+        /// A new generation contradicts what I have applied: only a snapshot brings me back.
+        reinstall: bool,
     },
     /// Leader: the largest epoch I have that is not above yours, and where it ends in my log. Truncate to that.
     Match {

@@ -1,24 +1,301 @@
-//! A replica of a group, as a pure state machine.
+//! A replica of a group, as a pure state machine: no clock, no file, no socket, no thread, no randomness.
+//!
+//! ```text
+//!   clients     proposals, reads, tokens ─┐               ┌─▶ answers: places, permits, fates
+//!   peers       messages, streams ────────┤               ├─▶ messages, streams to open
+//!   log         durable, read back ───────┤    Replica    ├─▶ writes: save, append, truncate, install
+//!   state       applied, snapshots ───────┼─▶   ::step  ──┼─▶ apply, take or fetch a snapshot
+//!   coordinator record, swaps, session ───┤               ├─▶ reads, swaps, candidacy
+//!   operator    commands ─────────────────┤               ├─▶ answers
+//!   time        ticks ────────────────────┘               └─▶ notices
+//! ```
+//!
+//! [`Replica::step`] takes one [`Event`] and gives the [`Effect`]s to carry out, whose ordering duties stand there. The
+//! same steps give the same effects on every machine, which is how this code is tested: by stories, by a model
+//! checker and by a simulator. `PROTOCOL.md` beside this crate has the rules, and where each of them stands.
+//!
+//! In short: a coordinator keeps one record a group, changed by compare-and-swap, which *is* the leadership. The
+//! leader sends its log to all members; an entry is committed once every member of the in-sync set has it on
+//! disk. Who falls behind leaves the set through the record; who leads next comes out of it.
 
+mod coordination;
 mod effect;
 mod epochs;
 mod event;
+mod follower;
+mod leader;
+mod log;
 mod message;
-#[cfg(feature = "mutants")]
 mod mutants;
+mod operator;
 mod options;
+mod reads;
+mod shared;
 mod snapshot;
 mod stored;
+mod view;
 
-pub use effect::{CoordinatorRequest, Effect, Fate, Notice, Rare, ReadPermit, Refusal, Write, WriteId};
+pub use effect::{
+    CoordinatorRequest, Effect, Fate, LogAtInstall, Notice, Rare, ReadPermit, Refusal, Write, WriteId,
+};
 pub use epochs::EpochTable;
 pub use event::{
     Ack, Event, Freshness, Memory, MonoTime, OperatorCommand, Proposal, Read, RequestId, Seen, SessionState,
     SwapOutcome,
 };
 pub use message::{Body, Fence, LogEntry, Message, Position, StreamId};
-#[cfg(feature = "mutants")]
 pub use mutants::Mutant;
 pub use options::Options;
 pub use snapshot::SnapshotMeta;
 pub use stored::{HardState, Promise, Stored};
+pub use view::{RoleKind, View};
+
+use self::effect::WriteId as Save;
+use self::follower::Follower;
+use self::leader::Leader;
+use self::shared::Shared;
+use crate::group::NodeId;
+
+/// A replica.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Replica {
+    shared: Shared,
+    role: Role,
+}
+
+/// What the replica is. Each role has its own state, and takes none of it along.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Role {
+    /// It follows, or waits to be elected.
+    Follower(Follower),
+    /// Its election is confirmed, and its promise to itself is on its way to the disk.
+    Elected(Follower, Save),
+    /// It leads.
+    Leader(Box<Leader>),
+    /// It has stopped for good.
+    Halted,
+}
+
+impl Replica {
+    /// A replica that was just started. It does nothing before its first step; a [`Event::Tick`] will do.
+    pub fn new(options: Options, stored: Stored, now: MonoTime) -> Self {
+        Self { shared: Shared::new(options, stored, now), role: Role::Follower(Follower::new(now)) }
+    }
+
+    /// Something happened at `now`: what is to be done? Takes any event in any order, and never panics.
+    pub fn step(&mut self, now: MonoTime, event: Event) -> Vec<Effect> {
+        if matches!(self.role, Role::Halted) {
+            return halted_answer(event).into_iter().collect();
+        }
+        self.shared.now = self.shared.now.max(now);
+        let promised = self.shared.hard.promised;
+        let seen = self.shared.hard.seen.as_ref().map(|seen| (seen.coordinator, seen.mod_revision));
+        self.handle(event);
+        let record_changed =
+            seen != self.shared.hard.seen.as_ref().map(|seen| (seen.coordinator, seen.mod_revision));
+        if promised != self.shared.hard.promised
+            && let Role::Follower(follower) | Role::Elected(follower, _) = &mut self.role
+        {
+            follower.on_new_promise();
+        }
+        self.change_role();
+        if let Role::Leader(leader) = &mut self.role {
+            if record_changed {
+                leader.on_record(&mut self.shared);
+            }
+            leader.compare(&mut self.shared);
+            leader.advance(&mut self.shared);
+            leader.serve_reads(&mut self.shared);
+        } else {
+            self.shared.wake_reads(0);
+        }
+        self.shared.apply();
+        self.shared.ask_coordinator();
+        self.change_role();
+        std::mem::take(&mut self.shared.effects)
+    }
+
+    fn handle(&mut self, event: Event) {
+        let shared = &mut self.shared;
+        match event {
+            Event::Tick => match &mut self.role {
+                Role::Follower(follower) => follower.on_tick(shared),
+                Role::Leader(leader) => leader.on_tick(shared),
+                Role::Elected(..) | Role::Halted => {}
+            },
+            Event::Propose(proposal) => match &mut self.role {
+                Role::Leader(leader) => leader.on_propose(shared, proposal),
+                _ => {
+                    let leader = self.leader();
+                    let result = Err(Refusal::NotLeader { leader });
+                    self.shared.effects.push(Effect::Proposed { id: proposal.id, result });
+                }
+            },
+            Event::Read(read) => match &mut self.role {
+                Role::Leader(leader) => leader.on_read(shared, read),
+                Role::Follower(follower) | Role::Elected(follower, _) => follower.on_read(shared, read),
+                Role::Halted => {}
+            },
+            Event::AskFate { id, token } => match &mut self.role {
+                Role::Leader(leader) => leader.ask_fate(shared, id, token),
+                _ => {
+                    let (leader, shared) = (self.leader(), &mut self.shared);
+                    let gone = shared.breaks(Mutant::LostOnTruncation) && !shared.log.holds(token);
+                    let result = if gone { Ok(Fate::Lost) } else { Err(Refusal::NotLeader { leader }) };
+                    shared.effects.push(Effect::Fate { id, result });
+                }
+            },
+            Event::Operator { id, command } => self.on_operator(id, command),
+            Event::StreamOpened { peer, stream } => {
+                if let Role::Leader(leader) = &mut self.role {
+                    leader.on_stream_opened(shared, peer, stream);
+                }
+            }
+            Event::StreamClosed { peer, stream } => {
+                if let Role::Leader(leader) = &mut self.role {
+                    leader.on_stream_closed(shared, peer, stream);
+                }
+            }
+            Event::Message { from, message } => self.on_message(from, message),
+            Event::Durable(write) => self.on_durable(write),
+            Event::LogRead { peer, stream, entries } => {
+                if let Role::Leader(leader) = &mut self.role {
+                    leader.on_log_read(shared, peer, stream, entries);
+                }
+            }
+            Event::LogDropped { first } => shared.log.dropped_before(first),
+            Event::Applied { index, digest } => shared.on_applied(index, digest),
+            Event::SnapshotTaken(meta) => {
+                shared.snapshot = Some(meta);
+                if let Role::Leader(leader) = &mut self.role {
+                    leader.on_snapshot_taken(shared);
+                }
+            }
+            Event::SnapshotFetched(meta) => {
+                if let Role::Follower(follower) = &mut self.role
+                    && shared.on_snapshot_fetched(meta)
+                {
+                    follower.forget_match();
+                }
+            }
+            Event::SnapshotFailed => shared.fetch = None,
+            Event::RecordRead { request, seen } => shared.on_record_read(request, seen),
+            Event::RecordChanged(seen) => shared.on_record_changed(seen),
+            Event::Swapped { nonce, outcome } => shared.on_swapped(nonce, outcome),
+            Event::Candidates(nodes) => shared.coordination.candidates = nodes,
+            Event::Session(session) => shared.on_session(session),
+            Event::Fault(why) => shared.halt(why),
+        }
+    }
+
+    fn on_message(&mut self, from: NodeId, message: Message) {
+        let shared = &mut self.shared;
+        let fence = &message.fence;
+        if fence.cluster != shared.options.cluster || fence.group != shared.options.group {
+            return shared.dropped("a message of another cluster or group");
+        }
+        match &mut self.role {
+            Role::Follower(follower) | Role::Elected(follower, _) => {
+                follower.on_message(shared, from, message)
+            }
+            Role::Leader(leader) => leader.on_message(shared, from, message),
+            Role::Halted => {}
+        }
+    }
+
+    fn on_durable(&mut self, write: WriteId) {
+        let was_installing = self.shared.is_installing();
+        let durable = self.shared.log.durable();
+        self.shared.on_durable(write);
+        if let Role::Follower(follower) = &mut self.role {
+            if was_installing && !self.shared.is_installing() {
+                follower.tell_last(&mut self.shared);
+            } else if self.shared.log.durable() > durable {
+                follower.acknowledge(&mut self.shared);
+            }
+        }
+    }
+
+    fn on_operator(&mut self, id: RequestId, command: OperatorCommand) {
+        let leader = self.leader();
+        let shared = &mut self.shared;
+        match (&mut self.role, command) {
+            (Role::Leader(leader), OperatorCommand::Transfer(target)) => leader.hand_over(shared, id, target),
+            (Role::Follower(follower), OperatorCommand::UncleanStart) => shared.unclean_start(follower, id),
+            (_, OperatorCommand::AcceptCoordinator { heard, gone }) => {
+                shared.accept_coordinator(id, &heard, &gone);
+            }
+            (Role::Leader(_), OperatorCommand::UncleanStart) => {
+                let why = "this node leads: there is nothing to start".to_string();
+                shared.effects.push(Effect::Operator { id, result: Err(why) });
+            }
+            (Role::Leader(leader), command) => leader.wish(shared, id, command),
+            _ => {
+                let why = match leader {
+                    Some(leader) => format!("this node does not lead: ask node {leader}"),
+                    None => "this node does not lead, and knows of no leader".to_string(),
+                };
+                shared.effects.push(Effect::Operator { id, result: Err(why) });
+            }
+        }
+    }
+
+    /// Whom to name to clients.
+    fn leader(&self) -> Option<NodeId> {
+        self.shared.hard.promised.leader
+    }
+
+    /// Takes the role that promise and state demand.
+    fn change_role(&mut self) {
+        let shared = &mut self.shared;
+        let promised = shared.hard.promised;
+        let mine = promised.is_to(shared.options.node, shared.options.boot);
+        let fit = shared.hard.quarantined.is_none();
+        self.role = match std::mem::replace(&mut self.role, Role::Halted) {
+            role if shared.halted.is_some() => {
+                if let Role::Leader(leader) = role {
+                    leader.step_down(shared);
+                }
+                shared.refuse_all_reads(Refusal::OutOfService);
+                let why = shared.halted.clone().unwrap_or_default();
+                shared.notice(Notice::Halted(why));
+                Role::Halted
+            }
+            Role::Follower(follower) if mine && fit && shared.is_established() => {
+                Role::Elected(follower, shared.last_save())
+            }
+            Role::Elected(follower, save) if mine && fit => {
+                if shared.is_durable(save) {
+                    shared.refuse_unconfirmed(Refusal::NotReady);
+                    Role::Leader(Box::new(Leader::new(shared)))
+                } else {
+                    Role::Elected(follower, save)
+                }
+            }
+            Role::Elected(follower, _) => Role::Follower(follower),
+            Role::Leader(leader) if !(mine && fit && promised.epoch == leader.epoch()) => {
+                let goes_on = mine && fit;
+                leader.step_down(shared);
+                let follower = Follower::new(shared.now);
+                if goes_on { Role::Elected(follower, shared.last_save()) } else { Role::Follower(follower) }
+            }
+            role => role,
+        };
+    }
+}
+
+/// A replica that has stopped refuses what somebody waits for.
+fn halted_answer(event: Event) -> Option<Effect> {
+    let refusal = Refusal::OutOfService;
+    match event {
+        Event::Propose(proposal) => Some(Effect::Proposed { id: proposal.id, result: Err(refusal) }),
+        Event::Read(read) => Some(Effect::Read { id: read.id, result: Err(refusal) }),
+        Event::AskFate { id, .. } => Some(Effect::Fate { id, result: Err(refusal) }),
+        Event::Operator { id, .. } => {
+            let why =
+                "this replica has stopped, because its data could not be trusted: see its log".to_string();
+            Some(Effect::Operator { id, result: Err(why) })
+        }
+        _ => None,
+    }
+}

@@ -3,6 +3,7 @@
 use super::epochs::EpochTable;
 use super::message::Position;
 use crate::digest::Digest;
+use crate::entry::Stamp;
 use crate::group::Generation;
 
 /// A snapshot: committed state only.
@@ -16,4 +17,6 @@ pub struct SnapshotMeta {
     pub epochs: EpochTable,
     /// The effect digest at `last`.
     pub digest: Digest,
+    /// Time and profile of the entry at `last`.
+    pub stamp: Stamp,
 }

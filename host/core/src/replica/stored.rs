@@ -8,6 +8,7 @@ use super::message::Position;
 use super::snapshot::SnapshotMeta;
 use crate::codec::{DecodeError, Reader, Writer};
 use crate::digest::Digest;
+use crate::entry::Stamp;
 use crate::group::{BootId, Generation, GroupRecord, Incarnation, NodeId};
 use crate::ids::{Epoch, LogIndex};
 
@@ -56,6 +57,8 @@ pub struct Stored {
     pub last: Position,
     /// Where each epoch up to `last` began, also before `base`.
     pub epochs: EpochTable,
+    /// Time and profile of the entry at `last`.
+    pub stamp: Stamp,
     /// The last applied entry. It is committed.
     pub applied: LogIndex,
     /// The effect digest there.
@@ -73,6 +76,7 @@ impl Stored {
             base: Position::default(),
             last: Position::default(),
             epochs: EpochTable::default(),
+            stamp: Stamp::default(),
             applied: LogIndex(0),
             digest: Digest::default(),
             snapshot: None,

@@ -1,0 +1,453 @@
+//! The replica's side of the coordinator: what it showed, what was asked of it, and whether it can be believed.
+
+use super::effect::{CoordinatorRequest, Effect, Notice, Rare};
+use super::event::{MonoTime, RequestId, Seen, SessionState, SwapOutcome};
+use super::mutants::Mutant;
+use super::shared::Shared;
+use super::stored::Promise;
+use crate::group::{GroupRecord, LeaseId, NodeId, Nonce};
+
+/// What a swap is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Purpose {
+    /// This node is to lead.
+    Elect,
+    /// This node is to lead, asked to by the leader.
+    TakeOver,
+    /// Members leave the in-sync set.
+    Shrink,
+    /// Members join it.
+    Expand,
+    /// The leader goes on under a new lease.
+    Readopt,
+    /// This copy goes on under a new incarnation.
+    Renew,
+    /// An operator asked for it.
+    Operator(RequestId),
+    /// An operator asked for the start of a new history.
+    Unclean(RequestId),
+}
+
+/// A swap whose end is not known. There is at most one, and until a higher revision is read it may be applied at any
+/// time: asked for again, it is the same swap.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Swap {
+    pub(super) purpose: Purpose,
+    pub(super) record: GroupRecord,
+    expected: Option<(u64, Nonce)>,
+    /// The revision known when it was sent: an answer cannot be older.
+    floor: u64,
+    /// No answer came; ask again from then on.
+    retry_at: Option<MonoTime>,
+    /// At least one attempt went without an answer.
+    was_unknown: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct PendingRead {
+    request: u64,
+    floor: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Coordination {
+    pub(super) lease: Option<LeaseId>,
+    pub(super) candidates: Vec<NodeId>,
+    candidacy: bool,
+    pub(super) swap: Option<Swap>,
+    read: Option<PendingRead>,
+    /// A read of the record is wanted as soon as one may be sent.
+    read_wanted: bool,
+    read_again_at: MonoTime,
+    /// The record was read, not only watched, since this process started.
+    pub(super) was_read: bool,
+    /// When the known record was first seen.
+    pub(super) record_since: MonoTime,
+    /// The last answer, believed or not.
+    pub(super) latest: Option<Seen>,
+    requests: u64,
+    nonces: u64,
+}
+
+/// How an answer of the coordinator came about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Source {
+    /// The answer to a request, sent when this revision was known.
+    Answer { floor: u64 },
+    /// The watch.
+    Watch,
+}
+
+impl Coordination {
+    pub(super) fn new() -> Self {
+        Self {
+            lease: None,
+            candidates: Vec::new(),
+            candidacy: false,
+            swap: None,
+            read: None,
+            read_wanted: true,
+            read_again_at: MonoTime(0),
+            was_read: false,
+            record_since: MonoTime(0),
+            latest: None,
+            requests: 0,
+            nonces: 0,
+        }
+    }
+
+    /// Asks for the record to be read again, soon.
+    pub(super) fn want_read(&mut self) {
+        self.read_wanted = true;
+    }
+}
+
+impl Shared {
+    /// A number that names one write of the record: the process's random number, stepped by a counter (the finaliser
+    /// of SplitMix64 keeps it a bijection, so that one process never repeats itself).
+    pub(super) fn nonce(&mut self) -> Nonce {
+        self.coordination.nonces += 1;
+        let mut mixed =
+            self.options.seed.wrapping_add(self.coordination.nonces.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        Nonce(mixed ^ (mixed >> 31))
+    }
+
+    /// Whether a swap may be asked for now.
+    pub(super) fn may_swap(&self) -> bool {
+        let coordination = &self.coordination;
+        coordination.swap.is_none() && coordination.lease.is_some() && !self.hard.frozen
+    }
+
+    /// Asks the coordinator to replace the record that is known by `record`.
+    pub(super) fn swap(&mut self, purpose: Purpose, record: GroupRecord) {
+        let expected = self.hard.seen.as_ref().and_then(Seen::expectation);
+        self.swap_expecting(purpose, expected, record);
+    }
+
+    pub(super) fn swap_expecting(
+        &mut self,
+        purpose: Purpose,
+        expected: Option<(u64, Nonce)>,
+        mut record: GroupRecord,
+    ) {
+        self.mutate(&mut record);
+        let floor = self.floor();
+        self.effects.push(Effect::Coordinate(CoordinatorRequest::Swap { expected, record: record.clone() }));
+        self.coordination.swap =
+            Some(Swap { purpose, record, expected, floor, retry_at: None, was_unknown: false });
+    }
+
+    /// Breaks the rules of who is eligible, where a test wants that.
+    fn mutate(&self, record: &mut GroupRecord) {
+        if self.breaks(Mutant::TransferOutsideIsr)
+            && let Some(leader) = record.leader
+        {
+            record.isr.insert(leader);
+            record.elr.remove(&leader);
+        }
+        if self.breaks(Mutant::ElrDropped) {
+            record.elr.clear();
+        }
+        if self.breaks(Mutant::ElrKept)
+            && let Some(known) = self.record()
+        {
+            record.elr =
+                known.isr.union(&known.elr).filter(|node| !record.isr.contains(node)).copied().collect();
+            record.elr.retain(|node| record.members.iter().any(|member| member.node == *node));
+        }
+    }
+
+    /// The revision below which an answer to a request that is sent now contradicts what is known.
+    fn floor(&self) -> u64 {
+        self.hard.seen.as_ref().map_or(0, |seen| seen.revision)
+    }
+
+    /// Sends what is due: a read of the record, a swap without an answer, the candidacy.
+    pub(super) fn ask_coordinator(&mut self) {
+        let (now, retry, floor) = (self.now, self.options.retry, self.floor());
+        let coordination = &mut self.coordination;
+        if (coordination.read_wanted || now >= coordination.read_again_at.after(self.options.reread))
+            && coordination.read.is_none()
+            && now >= coordination.read_again_at
+        {
+            coordination.requests += 1;
+            coordination.read_wanted = false;
+            coordination.read_again_at = now.after(retry);
+            let request = coordination.requests;
+            coordination.read = Some(PendingRead { request, floor });
+            self.effects.push(Effect::Coordinate(CoordinatorRequest::Read { request }));
+        }
+        if let Some(swap) = &mut coordination.swap
+            && swap.retry_at.take_if(|at| *at <= now).is_some()
+        {
+            swap.floor = floor;
+            let (expected, record) = (swap.expected, swap.record.clone());
+            self.effects.push(Effect::Coordinate(CoordinatorRequest::Swap { expected, record }));
+        }
+        self.tell_candidacy();
+    }
+
+    fn tell_candidacy(&mut self) {
+        let eligible = self.record().is_some_and(|record| record.is_eligible(self.me()));
+        let wanted = eligible
+            && self.is_established()
+            && self.coordination.lease.is_some()
+            && self.hard.quarantined.is_none();
+        if wanted != self.coordination.candidacy {
+            self.coordination.candidacy = wanted;
+            self.effects.push(Effect::Coordinate(CoordinatorRequest::Candidacy(wanted)));
+        }
+    }
+
+    pub(super) fn on_session(&mut self, session: SessionState) {
+        self.coordination.lease = match session {
+            SessionState::Live(lease) => Some(lease),
+            SessionState::Offline => None,
+        };
+        // A candidacy goes with the lease it was made under.
+        self.coordination.candidacy = false;
+        self.coordination.want_read();
+    }
+
+    pub(super) fn on_record_read(&mut self, request: u64, seen: Option<Seen>) {
+        let Some(read) = self.coordination.read.take_if(|read| read.request == request) else {
+            return self.dropped("an answer to no question");
+        };
+        match seen {
+            None => self.coordination.want_read(),
+            Some(seen) => {
+                self.coordination.was_read = true;
+                self.observe(seen, Source::Answer { floor: read.floor });
+            }
+        }
+    }
+
+    pub(super) fn on_record_changed(&mut self, seen: Seen) {
+        self.observe(seen, Source::Watch);
+    }
+
+    pub(super) fn on_swapped(&mut self, nonce: Nonce, outcome: SwapOutcome) {
+        let retry_at = self.now.after(self.options.retry);
+        let Some(swap) = self.coordination.swap.as_mut().filter(|swap| swap.record.nonce == nonce) else {
+            // Its end was read before the answer came.
+            return;
+        };
+        let source = Source::Answer { floor: swap.floor };
+        match outcome {
+            SwapOutcome::Unknown => {
+                swap.was_unknown = true;
+                swap.retry_at = Some(retry_at);
+                self.coordination.want_read();
+            }
+            SwapOutcome::Applied(seen) | SwapOutcome::Refused(seen) => {
+                self.observe(seen, source);
+                // What the answer shows did not settle it: it was stale, or could not be believed.
+                if let Some(swap) = self.coordination.swap.as_mut().filter(|swap| swap.record.nonce == nonce)
+                {
+                    swap.retry_at = Some(retry_at);
+                    self.coordination.want_read();
+                }
+            }
+        }
+    }
+
+    /// Takes note of what the coordinator shows, unless that contradicts what it showed before.
+    fn observe(&mut self, seen: Seen, source: Source) {
+        if let Some(record) = &seen.record
+            && record.check().is_err()
+            && !self.breaks(Mutant::ElrKept)
+        {
+            return self.dropped("a group record that cannot be");
+        }
+        if self.coordination.latest.as_ref().is_none_or(|latest| source != Source::Watch || *latest != seen) {
+            self.coordination.latest = Some(seen.clone());
+        }
+        let Some(known) = &self.hard.seen else {
+            if seen.record.is_some() {
+                self.learn(seen);
+            }
+            return;
+        };
+        let answer = source != Source::Watch;
+        let newer_history = match (&seen.record, &known.record) {
+            (Some(record), Some(known)) => record.generation > known.generation && record.epoch > known.epoch,
+            _ => false,
+        };
+        if newer_history && (answer || seen.coordinator == known.coordinator) {
+            return self.learn(seen);
+        }
+        if self.hard.frozen {
+            return;
+        }
+        match contradiction(known, &seen, source) {
+            Verdict::Newer => self.learn(seen),
+            Verdict::Same => {
+                let settles = answer && self.breaks(Mutant::SameRevisionRefuses);
+                if settles && self.coordination.swap.as_ref().is_some_and(|swap| swap.was_unknown) {
+                    self.coordination.swap = None;
+                }
+                if let Some(known) = &mut self.hard.seen {
+                    known.revision = known.revision.max(seen.revision);
+                }
+            }
+            Verdict::Stale => {}
+            Verdict::Contradicts(_) if self.breaks(Mutant::NeverFreeze) => {
+                if seen.record.is_some() {
+                    self.learn(seen);
+                }
+            }
+            Verdict::Contradicts(why) => self.freeze(why),
+        }
+    }
+
+    /// The record is newer than the one that was known: it is promised, persisted, and settles a swap of this node.
+    fn learn(&mut self, seen: Seen) {
+        let Some(record) = seen.record.clone() else { return };
+        let settled = self.coordination.swap.take();
+        if record.epoch >= self.hard.promised.epoch || self.breaks(Mutant::NeverFreeze) {
+            self.hard.promised = Promise::of(&record);
+        }
+        if self.hard.frozen {
+            self.hard.frozen = false;
+            self.notice(Notice::Unfrozen { generation: record.generation });
+        }
+        self.hard.seen = Some(seen);
+        self.coordination.record_since = self.now;
+        self.adopt_incarnation(&record, settled.as_ref());
+        self.save();
+        self.notice(Notice::Record(record.clone()));
+        if let Some(swap) = settled {
+            self.settle_swap(&swap, &record);
+        }
+    }
+
+    fn settle_swap(&mut self, swap: &Swap, record: &GroupRecord) {
+        let applied = swap.record.nonce == record.nonce;
+        if swap.was_unknown {
+            self.happened(if applied { Rare::UnknownSwapApplied } else { Rare::UnknownSwapRefused });
+        }
+        if applied {
+            match swap.purpose {
+                Purpose::TakeOver => self.happened(Rare::Transferred),
+                Purpose::Readopt => self.happened(Rare::Readopted),
+                Purpose::Unclean(_) => self.happened(Rare::UncleanStart),
+                Purpose::Renew => self.happened(Rare::NewIncarnation),
+                _ => {}
+            }
+        }
+        if let Purpose::Operator(id) | Purpose::Unclean(id) = swap.purpose {
+            let result = match (applied, swap.was_unknown) {
+                (true, _) => Ok(()),
+                (false, false) => {
+                    Err("the group changed at the same moment: look at it, and ask again".to_string())
+                }
+                (false, true) => {
+                    Err("the coordinator did not answer, and the group has changed since: look whether \
+                                      the wish came true, and else ask again"
+                        .to_string())
+                }
+            };
+            self.effects.push(Effect::Operator { id, result });
+        }
+    }
+
+    /// A lost copy has its new incarnation once this node's own swap is confirmed.
+    fn adopt_incarnation(&mut self, record: &GroupRecord, settled: Option<&Swap>) {
+        let Some(member) = record.member(self.me()) else { return };
+        let renewed =
+            settled.is_some_and(|swap| swap.purpose == Purpose::Renew && swap.record.nonce == record.nonce);
+        if renewed {
+            self.hard.incarnation = member.incarnation;
+            self.hard.generation = record.generation;
+            self.intact = true;
+        }
+    }
+
+    /// Stops asking for changes until an operator decides.
+    fn freeze(&mut self, why: &str) {
+        self.hard.frozen = true;
+        self.save();
+        self.notice(Notice::Frozen(why.to_string()));
+    }
+
+    /// Gives a copy that may not count the incarnation under which it may.
+    pub(super) fn establish(&mut self) {
+        let Some(record) = self.record() else { return };
+        let Some(member) = record.member(self.me()).copied() else { return };
+        if self.intact && self.hard.incarnation <= member.incarnation && self.hard.incarnation.0 > 0 {
+            // An intact copy knows every incarnation it has used: one that the record gives it is new.
+            if self.hard.incarnation != member.incarnation {
+                self.hard.incarnation = member.incarnation;
+                self.save();
+            }
+            return;
+        }
+        if !self.coordination.was_read {
+            return;
+        }
+        // Nothing was ever written in a group without an epoch, so nothing can have been lost. For the read to show
+        // that, it must have been made after this process started.
+        let never_used = record.epoch.0 == 0 && self.hard.incarnation.0 == 0;
+        let generation = record.generation;
+        if never_used || self.breaks(Mutant::LostCopyKeepsIncarnation) {
+            self.hard.incarnation = member.incarnation;
+            self.hard.generation = generation;
+            self.intact = true;
+            self.save();
+        } else if self.may_swap() {
+            let nonce = self.nonce();
+            if let Some(record) = self.record().map(|record| record.new_incarnation(self.options.node, nonce))
+            {
+                self.swap(Purpose::Renew, record);
+            }
+        }
+    }
+}
+
+enum Verdict {
+    Newer,
+    Same,
+    Stale,
+    Contradicts(&'static str),
+}
+
+/// Compares an answer with what is known, of the same history.
+fn contradiction(known: &Seen, seen: &Seen, source: Source) -> Verdict {
+    if seen.coordinator != known.coordinator {
+        return Verdict::Contradicts("another coordinator answers: its identity has changed");
+    }
+    match source {
+        Source::Answer { floor } if seen.revision < floor => {
+            return Verdict::Contradicts(
+                "the coordinator's revision went back: it was restored from a backup",
+            );
+        }
+        // Overtaken on its way by something newer.
+        _ if seen.revision < known.revision => return Verdict::Stale,
+        _ => {}
+    }
+    let (Some(record), Some(old)) = (&seen.record, &known.record) else {
+        return Verdict::Contradicts("the coordinator has lost the group's record");
+    };
+    if seen.mod_revision < known.mod_revision {
+        return match source {
+            Source::Watch => Verdict::Stale,
+            Source::Answer { .. } => {
+                Verdict::Contradicts("the coordinator shows an older record of the group")
+            }
+        };
+    }
+    if seen.mod_revision == known.mod_revision {
+        return if record == old {
+            Verdict::Same
+        } else {
+            Verdict::Contradicts("the coordinator shows two records of one revision")
+        };
+    }
+    if record.epoch < old.epoch || record.generation < old.generation {
+        return Verdict::Contradicts("the group's record was replaced by an older one");
+    }
+    Verdict::Newer
+}

@@ -1,0 +1,121 @@
+//! The two wishes of an operator that no leader can carry out: starting a history anew.
+
+use super::coordination::Purpose;
+use super::effect::Effect;
+use super::event::{Memory, RequestId, Seen};
+use super::follower::Follower;
+use super::shared::Shared;
+use crate::group::{Generation, GroupRecord, MemberKind, NodeId, Nonce};
+use crate::ids::Epoch;
+
+impl Shared {
+    /// Everybody else who held committed entries is gone for good: this node goes on with what it has.
+    pub(super) fn unclean_start(&mut self, follower: &Follower, id: RequestId) {
+        let result = self.check_start(follower);
+        let result = result.and_then(|()| match self.record() {
+            Some(record) if record.member(self.me()).is_some() && self.is_established() => Ok(record.clone()),
+            _ => Err("this node is no member of the group, or its copy has no incarnation yet".to_string()),
+        });
+        match result {
+            Err(why) => self.effects.push(Effect::Operator { id, result: Err(why) }),
+            Ok(record) => {
+                let epoch = record.epoch.max(self.hard.promised.epoch).next();
+                let (me, boot, nonce) = (self.me(), self.options.boot, self.nonce());
+                let lease = self.coordination.lease.unwrap_or_default();
+                self.swap(Purpose::Unclean(id), record.unclean_start(me, epoch, boot, lease, nonce));
+            }
+        }
+    }
+
+    fn check_start(&self, follower: &Follower) -> Result<(), String> {
+        if follower.hears_leader(self) {
+            return Err("the group has a leader that is alive".to_string());
+        }
+        if self.hard.frozen {
+            return Err(
+                "the group is frozen, because the coordinator contradicts itself: accept the coordinator \
+                        first"
+                    .to_string(),
+            );
+        }
+        if !self.may_swap() {
+            return Err("this node has no session with the coordinator, or a change is under way: try again"
+                .to_string());
+        }
+        Ok(())
+    }
+
+    /// The coordinator was wiped or restored. Builds on the newest record that any voter remembers, and begins a new
+    /// history under an epoch that nobody has ever promised.
+    pub(super) fn accept_coordinator(&mut self, id: RequestId, heard: &[Memory], gone: &[NodeId]) {
+        match self.rebuilt(heard, gone) {
+            Err(why) => self.effects.push(Effect::Operator { id, result: Err(why) }),
+            Ok((record, expected)) => {
+                // A swap that the old coordinator may still apply is of no account: the new history fences it.
+                self.coordination.swap = None;
+                self.swap_expecting(Purpose::Unclean(id), expected, record);
+            }
+        }
+    }
+
+    /// The record that the new history begins with, and what it takes the place of.
+    fn rebuilt(
+        &mut self,
+        heard: &[Memory],
+        gone: &[NodeId],
+    ) -> Result<(GroupRecord, Option<(u64, Nonce)>), String> {
+        let lease =
+            self.coordination.lease.ok_or("this node has no session with the coordinator: try again")?;
+        if !self.hard.frozen {
+            return Err(
+                "the coordinator does not contradict what is known: there is nothing to accept".to_string()
+            );
+        }
+        let latest =
+            self.coordination.latest.clone().ok_or("the coordinator has not answered yet: try again")?;
+        let own =
+            Memory { node: self.me(), promised: self.hard.promised.epoch, seen: self.hard.seen.clone() };
+        let memories: Vec<&Memory> = heard.iter().chain([&own]).collect();
+        let age = |seen: &Seen| {
+            let record = seen.record.as_ref()?;
+            Some((record.generation, record.epoch, seen.mod_revision))
+        };
+        let newest = memories.iter().filter_map(|memory| memory.seen.as_ref()).max_by_key(|seen| age(seen));
+        let newest = newest.and_then(|seen| seen.record.clone()).ok_or("no member remembers a record")?;
+        let voter = |node: &NodeId| newest.member(*node).is_some_and(|m| m.kind == MemberKind::Voter);
+        let voters = newest.members.iter().filter(|member| voter(&member.node)).count();
+        let counted = memories.iter().filter(|memory| voter(&memory.node)).count();
+        let needed = (voters + 1).saturating_sub(newest.min_isr as usize);
+        if counted < needed {
+            return Err(format!(
+                "{counted} of {voters} voters were heard, and {needed} are needed to know the newest record"
+            ));
+        }
+        let unheard = newest
+            .members
+            .iter()
+            .map(|member| member.node)
+            .filter(|node| voter(node))
+            .find(|node| !gone.contains(node) && !memories.iter().any(|memory| memory.node == *node));
+        if let Some(node) = unheard {
+            return Err(format!("node {node} was not heard: bring it back, or declare it gone for good"));
+        }
+        let me = self.me();
+        let listed = newest.member(me).is_some_and(|member| member.incarnation == self.hard.incarnation);
+        if !newest.is_eligible(me) || !listed || !self.intact || self.hard.quarantined.is_some() {
+            let able: Vec<String> = newest.isr.union(&newest.elr).map(ToString::to_string).collect();
+            return Err(format!(
+                "node {me} may miss acknowledged writes: ask one of nodes {}",
+                able.join(", ")
+            ));
+        }
+        let recorded = latest.record.as_ref().map_or(Epoch(0), |record| record.epoch);
+        let promised = memories.iter().map(|memory| memory.promised).max().unwrap_or_default();
+        let epoch = newest.epoch.max(recorded).max(promised).next();
+        let (boot, nonce) = (self.options.boot, self.nonce());
+        let mut record = newest.elect(me, epoch, boot, lease, nonce);
+        let generation = latest.record.as_ref().map_or(newest.generation, |other| other.generation);
+        record.generation = Generation(newest.generation.max(generation).0.saturating_add(1));
+        Ok((record, latest.expectation()))
+    }
+}

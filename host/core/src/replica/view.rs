@@ -1,0 +1,90 @@
+//! A replica seen from outside, for status, metrics and tests.
+
+use std::collections::BTreeSet;
+
+use super::message::Position;
+use super::stored::Promise;
+use super::{Replica, Role};
+use crate::group::{Generation, GroupRecord, Incarnation, NodeId};
+use crate::ids::LogIndex;
+
+/// What a replica is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum RoleKind {
+    /// It follows, or waits to be elected.
+    Follower,
+    /// It leads.
+    Leader,
+    /// It has stopped for good.
+    Halted,
+}
+
+/// A replica seen from outside.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct View {
+    /// What it is.
+    pub role: RoleKind,
+    /// It leads, and its epoch-start entry is applied.
+    pub serving: bool,
+    /// The leadership it follows.
+    pub promised: Promise,
+    /// The life of its copy.
+    pub incarnation: Incarnation,
+    /// The history it belongs to.
+    pub generation: Generation,
+    /// What stands before the log's first entry.
+    pub base: Position,
+    /// The log's last entry.
+    pub last: Position,
+    /// The log is durable up to here.
+    pub durable: LogIndex,
+    /// Known to be committed.
+    pub commit: LogIndex,
+    /// Applied.
+    pub applied: LogIndex,
+    /// A leader's epoch-start entry.
+    pub epoch_start: Option<LogIndex>,
+    /// The members whose acknowledgement a leader's commit needs.
+    pub maximal_isr: BTreeSet<(NodeId, Incarnation)>,
+    /// The members that may be elected besides.
+    pub maximal_elr: BTreeSet<(NodeId, Incarnation)>,
+    /// The newest record that was seen.
+    pub record: Option<GroupRecord>,
+    /// No swaps until an operator accepts the coordinator.
+    pub frozen: bool,
+    /// Neither leads nor serves, since this index.
+    pub quarantined: Option<LogIndex>,
+    /// Everything this copy ever made durable is known, or it has a new incarnation.
+    pub established: bool,
+}
+
+impl Replica {
+    /// The replica seen from outside.
+    pub fn view(&self) -> View {
+        let shared = &self.shared;
+        let (role, serving, epoch_start) = match &self.role {
+            Role::Follower(_) | Role::Elected(..) => (RoleKind::Follower, false, None),
+            Role::Leader(leader) => (RoleKind::Leader, leader.is_serving(), Some(leader.start())),
+            Role::Halted => (RoleKind::Halted, false, None),
+        };
+        View {
+            role,
+            serving,
+            promised: shared.hard.promised,
+            incarnation: shared.hard.incarnation,
+            generation: shared.hard.generation,
+            base: shared.log.base(),
+            last: shared.log.last(),
+            durable: shared.log.durable(),
+            commit: shared.commit,
+            applied: shared.applied,
+            epoch_start,
+            maximal_isr: shared.maximal_isr(),
+            maximal_elr: shared.maximal_elr(),
+            record: shared.record().cloned(),
+            frozen: shared.hard.frozen,
+            quarantined: shared.hard.quarantined,
+            established: shared.is_established(),
+        }
+    }
+}
