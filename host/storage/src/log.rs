@@ -9,6 +9,7 @@
 //! deleted by recovery: damage there is an error that names the place. [`recovery`] says how damage is told from a
 //! torn tail.
 
+mod ahead;
 mod error;
 mod frame;
 mod reader;
@@ -85,6 +86,8 @@ pub struct Log {
     synced: LogIndex,
     /// Set once, by a failure that leaves it unknown what is durable.
     poison: Option<String>,
+    /// Bytes of frames in the last append.
+    appended: u64,
     buffer: BytesMut,
 }
 
@@ -105,6 +108,7 @@ impl Log {
             synced: recovered.report.last_index,
             shared: Arc::new(Shared::new(recovered.segments)),
             poison: None,
+            appended: 0,
             buffer: BytesMut::new(),
         };
         Ok((log, recovered.report))
@@ -149,6 +153,7 @@ impl Log {
                 active.note_record(offset);
             }
         });
+        self.appended = bytes;
         if let Some(record) = records.last() {
             self.last = record.index;
             self.last_epoch = record.epoch;

@@ -24,14 +24,15 @@ pub(crate) enum WriterJob {
 /// Runs until told to stop, or until the log fails: a failed fsync is never tried again, because the pages may be
 /// gone.
 pub(crate) fn run(mut log: Log, shared: &Arc<Shared>, jobs: &Receiver<WriterJob>, events: &Sender<Event>) {
-    while let Ok(job) = jobs.recv() {
-        let done = match job {
-            WriterJob::Append(records) => append(&mut log, &records, shared).map(|last| {
+    loop {
+        let done = match next(&mut log, jobs) {
+            Ok(WriterJob::Append(records)) => append(&mut log, &records, shared).map(|last| {
                 // The driver is gone only when the replica stops.
                 let _ = events.send(Event::Flushed(last));
             }),
-            WriterJob::DropBelow(index) => log.drop_below(index).map(|()| note_extent(&log, shared)),
-            WriterJob::Stop => return,
+            Ok(WriterJob::DropBelow(index)) => log.drop_below(index).map(|()| note_extent(&log, shared)),
+            Ok(WriterJob::Stop) => return,
+            Err(error) => Err(error),
         };
         if let Err(error) = done {
             shared.metrics.fsync_failed();
@@ -39,6 +40,15 @@ pub(crate) fn run(mut log: Log, shared: &Arc<Shared>, jobs: &Receiver<WriterJob>
             return;
         }
     }
+}
+
+/// The next job. Where none waits, the log first gets its zeros: whoever waits for the last one has its answer.
+fn next(log: &mut Log, jobs: &Receiver<WriterJob>) -> Result<WriterJob, LogError> {
+    if jobs.is_empty() {
+        log.fill_ahead()?;
+    }
+    // The driver is gone only when the replica stops.
+    Ok(jobs.recv().unwrap_or(WriterJob::Stop))
 }
 
 fn append(log: &mut Log, records: &[LogRecord], shared: &Shared) -> Result<LogIndex, LogError> {

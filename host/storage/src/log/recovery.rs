@@ -23,8 +23,9 @@
 //! power cut within the kernel's delay *and* damage in the last synced write at once. The state's own persisted
 //! applied index bounds even this: a log that ends below it has lost records, and its owner must refuse it.
 //!
-//! Records found beyond the last known sync are written again and fsynced before the log opens, because an fsync that
-//! failed in an earlier life may have left pages that can be read but never reached the disk.
+//! Records found beyond the last known sync, and the marks behind the last record, are written again and fsynced
+//! before the log opens, because an fsync that failed in an earlier life may have left pages that can be read but never
+//! reached the disk.
 
 use bytes::BytesMut;
 use mortise_core::ids::{Epoch, LogIndex};
@@ -241,15 +242,14 @@ fn repair(segment: &mut Segment, tail: &Tail, epoch: Epoch) -> Result<Option<Tor
         in_parts(end, tail.debris.end, |offset, bytes| segment.file.write_at(offset, &zeros[..bytes]))
             .map_err(at("cut torn tail of", &segment.path))?;
     }
-    if tail.synced < segment.last {
-        let start = segment.place_before(tail.synced.next());
-        let mut buffer = vec![0; PART_BYTES.min(end - start) as usize];
-        in_parts(start, end, |offset, bytes| {
-            read_exact_at(segment.file.as_ref(), offset, &mut buffer[..bytes])?;
-            segment.file.write_at(offset, &buffer[..bytes])
-        })
-        .map_err(at("write again the tail of", &segment.path))?;
-    }
+    // Not only what may never have been synced: an fsync that failed with nothing but a mark to cover loses the mark.
+    let start = segment.place_before(tail.synced.next());
+    let mut buffer = vec![0; PART_BYTES.min(end - start) as usize];
+    in_parts(start, end, |offset, bytes| {
+        read_exact_at(segment.file.as_ref(), offset, &mut buffer[..bytes])?;
+        segment.file.write_at(offset, &buffer[..bytes])
+    })
+    .map_err(at("write again the tail of", &segment.path))?;
     // Also where nothing was written: an earlier life may have wiped out a failed append without syncing that.
     segment.file.sync_data().map_err(at("sync", &segment.path))?;
     if tail.synced < segment.last && segment.fits(0) {

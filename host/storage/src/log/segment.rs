@@ -85,6 +85,8 @@ pub(super) struct Segment {
     pub(super) last: LogIndex,
     /// Where the next frame goes.
     pub(super) end: u64,
+    /// Zeros were written from `end` up to here, where that is behind it; the rest may be space that is only reserved.
+    pub(super) filled: u64,
     /// Records and where they begin, in order, one in every [`PLACE_BYTES`].
     places: Vec<(LogIndex, u64)>,
 }
@@ -152,7 +154,8 @@ impl Segment {
         epoch_before: Epoch,
     ) -> Self {
         let last = LogIndex(first.0.saturating_sub(1));
-        Self { path, file, salt, bytes, first, epoch_before, last, end: HEADER_BYTES, places: Vec::new() }
+        let (end, filled, places) = (HEADER_BYTES, HEADER_BYTES, Vec::new());
+        Self { path, file, salt, bytes, first, epoch_before, last, end, filled, places }
     }
 
     /// Notes that the record after `last` begins at `offset`.

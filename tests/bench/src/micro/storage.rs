@@ -48,6 +48,8 @@ fn log(report: &mut Report, folder: &TempDir, kib: usize) -> Result<()> {
         log.append(std::slice::from_ref(&record))?;
         log.sync()?;
         let took = start.elapsed();
+        // As the node does when nothing waits to be appended.
+        log.fill_ahead()?;
         let (zeros, space) = (written.write(&payload)?, reserved.write(&payload)?);
         if append >= APPENDS / 10 {
             ours.add_us(took, 1);

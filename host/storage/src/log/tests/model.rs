@@ -12,6 +12,8 @@ enum Step {
         bytes: usize,
     },
     Sync,
+    /// Nothing is to be done: zeros are written ahead.
+    Fill,
     /// The process ends and starts again.
     Restart,
     /// The power goes and comes again.
@@ -38,6 +40,7 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         8 => (1..6u64, 0..900usize).prop_map(|(count, bytes)| Step::Append { count, bytes }),
         6 => Just(Step::Sync),
+        2 => Just(Step::Fill),
         1 => Just(Step::Restart),
         2 => any::<u64>().prop_map(|seed| Step::Crash { seed }),
         2 => (0..12u64).prop_map(|changes| Step::CutPower { changes }),
@@ -62,13 +65,16 @@ struct World {
     crashes: u64,
     /// An append failed so that the log stopped: nothing is written from then on.
     poisoned: bool,
+    /// Opening failed since the last crash.
+    tried: bool,
 }
 
 impl World {
     fn new() -> Self {
         let disk = FaultyDisk::new();
         let log = Some(open(&disk).0);
-        Self { disk, log, written: Vec::new(), must: 0, first_max: 1, epoch: 1, crashes: 0, poisoned: false }
+        let (written, must, first_max, epoch) = (Vec::new(), 0, 1, 1);
+        Self { disk, log, written, must, first_max, epoch, crashes: 0, poisoned: false, tried: false }
     }
 
     fn run(&mut self, step: &Step) {
@@ -100,6 +106,10 @@ impl World {
                     self.must = last;
                 }
             }
+            Step::Fill => {
+                let result = log.fill_ahead();
+                assert!(matches!(result, Ok(()) | Err(LogError::Poisoned { .. })), "{result:?}");
+            }
             Step::Restart => self.reopen(),
             Step::Crash { seed } => self.crash(*seed),
             Step::CutPower { changes } => self.disk.cut_power_after(*changes),
@@ -127,6 +137,7 @@ impl World {
         self.log = None;
         self.disk.crash(seed);
         self.crashes += 1;
+        self.tried = false;
         self.reopen();
     }
 
@@ -136,7 +147,12 @@ impl World {
         let opened = Log::open(Arc::new(self.disk.clone()), options());
         let (log, recovery) = match opened {
             Ok(opened) => opened,
-            // Power that is cut, or an fsync that fails, while the log recovers: again, from what that left.
+            // Power that is cut, or an fsync that fails, while the log recovers: again, from what that left. First
+            // without a crash, so that what a failed fsync left can still be read.
+            Err(LogError::Io { .. } | LogError::Poisoned { .. }) if !self.tried => {
+                self.tried = true;
+                return self.reopen();
+            }
             Err(LogError::Io { .. } | LogError::Poisoned { .. }) => return self.crash(self.crashes * 31 + 7),
             Err(error) => panic!("sound writes and a crash give: {error}"),
         };
