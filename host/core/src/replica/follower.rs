@@ -22,6 +22,8 @@ pub(super) struct Follower {
     matched: bool,
     /// How many rounds of matching the stream took.
     rounds: u32,
+    /// What was said last about appends that do not fit: once is enough, whatever else is on its way.
+    said: Option<Position>,
     /// What was verified in the promised epoch: the log is the leader's up to here.
     verified: (Epoch, LogIndex),
     /// The leadership that asks this replica to take over.
@@ -35,6 +37,7 @@ impl Follower {
             stream: StreamId(0),
             matched: false,
             rounds: 0,
+            said: None,
             verified: (Epoch(0), LogIndex(0)),
             campaign: None,
         }
@@ -149,6 +152,7 @@ impl Follower {
         self.stream = fence.stream;
         self.matched = false;
         self.rounds = 0;
+        self.said = None;
         if shared.breaks(Mutant::TruncateToCommit) && shared.commit < shared.log.last().index {
             shared.truncate(shared.commit);
         }
@@ -201,8 +205,11 @@ impl Follower {
         let last = shared.log.last();
         let fits = if self.matched { shared.log.holds(previous) } else { previous == last };
         if !fits || previous.index < shared.log.base().index {
-            shared.happened(Rare::Rematched);
-            return self.say_last(shared, from, fence, false);
+            if self.said.replace(last) != Some(last) {
+                shared.happened(Rare::Rematched);
+                self.say_last(shared, from, fence, false);
+            }
+            return;
         }
         let Some(reached) = check_entries(previous, &entries, fence.epoch) else {
             return shared.dropped("entries that cannot follow each other");
@@ -300,8 +307,10 @@ impl Follower {
         self.verified = (Epoch(0), LogIndex(0));
     }
 
-    /// Another leadership was promised.
-    pub(super) fn on_new_promise(&mut self) {
+    /// Another leadership was promised. Its silence counts from now.
+    pub(super) fn on_new_promise(&mut self, now: MonoTime) {
+        self.heard = now;
+        self.said = None;
         self.stream = StreamId(0);
         self.matched = false;
         self.rounds = 0;
@@ -368,7 +377,7 @@ impl Follower {
         let silent_since = match record.leader {
             Some(_) => self.heard.max(shared.booted).after(options.grace),
             // There is nobody to be silent.
-            None => shared.coordination.record_since,
+            None => shared.coordination.record_since.max(shared.booted),
         };
         let turn = silent_since.after(options.beacon.saturating_mul(self.rank(shared)));
         // What was granted before a restart is not remembered.

@@ -96,7 +96,7 @@ impl Replica {
         if promised != self.shared.hard.promised
             && let Role::Follower(follower) | Role::Elected(follower, _) = &mut self.role
         {
-            follower.on_new_promise();
+            follower.on_new_promise(self.shared.now);
         }
         self.change_role();
         if let Role::Leader(leader) = &mut self.role {
@@ -126,22 +126,22 @@ impl Replica {
             Event::Propose(proposal) => match &mut self.role {
                 Role::Leader(leader) => leader.on_propose(shared, proposal),
                 _ => {
-                    let leader = self.leader();
-                    let result = Err(Refusal::NotLeader { leader });
+                    let result = Err(self.not_leader());
                     self.shared.effects.push(Effect::Proposed { id: proposal.id, result });
                 }
             },
             Event::Read(read) => match &mut self.role {
                 Role::Leader(leader) => leader.on_read(shared, read),
-                Role::Follower(follower) | Role::Elected(follower, _) => follower.on_read(shared, read),
+                Role::Follower(follower) => follower.on_read(shared, read),
+                Role::Elected(..) => shared.refuse_read(read.id, Refusal::NotReady),
                 Role::Halted => {}
             },
             Event::AskFate { id, token } => match &mut self.role {
                 Role::Leader(leader) => leader.ask_fate(shared, id, token),
                 _ => {
-                    let (leader, shared) = (self.leader(), &mut self.shared);
+                    let (refusal, shared) = (self.not_leader(), &mut self.shared);
                     let gone = shared.breaks(Mutant::LostOnTruncation) && !shared.log.holds(token);
-                    let result = if gone { Ok(Fate::Lost) } else { Err(Refusal::NotLeader { leader }) };
+                    let result = if gone { Ok(Fate::Lost) } else { Err(refusal) };
                     shared.effects.push(Effect::Fate { id, result });
                 }
             },
@@ -217,11 +217,17 @@ impl Replica {
     }
 
     fn on_operator(&mut self, id: RequestId, command: OperatorCommand) {
-        let leader = self.leader();
+        let refusal = self.not_leader();
         let shared = &mut self.shared;
         match (&mut self.role, command) {
             (Role::Leader(leader), OperatorCommand::Transfer(target)) => leader.hand_over(shared, id, target),
             (Role::Follower(follower), OperatorCommand::UncleanStart) => shared.unclean_start(follower, id),
+            (Role::Follower(follower), OperatorCommand::AcceptCoordinator { .. })
+                if follower.hears_leader(shared) =>
+            {
+                let why = "the group has a leader that is alive: ask that node".to_string();
+                shared.effects.push(Effect::Operator { id, result: Err(why) });
+            }
             (_, OperatorCommand::AcceptCoordinator { heard, gone }) => {
                 shared.accept_coordinator(id, &heard, &gone);
             }
@@ -231,18 +237,23 @@ impl Replica {
             }
             (Role::Leader(leader), command) => leader.wish(shared, id, command),
             _ => {
-                let why = match leader {
-                    Some(leader) => format!("this node does not lead: ask node {leader}"),
-                    None => "this node does not lead, and knows of no leader".to_string(),
+                let why = match refusal {
+                    Refusal::NotLeader { leader: Some(leader) } => {
+                        format!("this node does not lead: ask node {leader}")
+                    }
+                    _ => "this node does not lead, and knows of no leader: try again soon".to_string(),
                 };
                 shared.effects.push(Effect::Operator { id, result: Err(why) });
             }
         }
     }
 
-    /// Whom to name to clients.
-    fn leader(&self) -> Option<NodeId> {
-        self.shared.hard.promised.leader
+    /// Why a replica that does not lead refuses.
+    fn not_leader(&self) -> Refusal {
+        match &self.role {
+            Role::Elected(..) => Refusal::NotReady,
+            _ => Refusal::NotLeader { leader: self.shared.hard.promised.leader },
+        }
     }
 
     /// Takes the role that promise and state demand.

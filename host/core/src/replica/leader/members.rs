@@ -88,7 +88,7 @@ impl Leader {
     fn caught_up(&self, shared: &Shared, record: &GroupRecord) -> BTreeSet<NodeId> {
         let mut joined = BTreeSet::new();
         for (node, peer) in self.peers.iter().filter(|(node, _)| !record.isr.contains(node)) {
-            let holds = peer.acked >= shared.commit && peer.acked >= self.start && self.serving;
+            let holds = peer.acked >= shared.commit && peer.acked >= self.start;
             let alive = shared.now.since(peer.caught_up_at) <= shared.options.shrink_after;
             let stale = shared.breaks(Mutant::ExpandStale);
             if (holds && alive || stale) && peer.is_streaming() && !peer.rebuilding {

@@ -14,7 +14,7 @@ use self::peer::Peer;
 use self::serve::Handover;
 use super::effect::{Effect, Notice, Refusal};
 use super::event::{MonoTime, RequestId};
-use super::message::{Body, LogEntry, Message, Position};
+use super::message::{Body, Fence, LogEntry, Message, Position};
 use super::mutants::Mutant;
 use super::shared::Shared;
 use crate::entry::{Body as EntryBody, Entry, Stamp};
@@ -49,7 +49,9 @@ pub(super) struct Leader {
     /// Questions of followers that wait for a confirmation: who, which, the round, the commit index.
     questions: VecDeque<(NodeId, u64, u64, LogIndex)>,
     handover: Option<Handover>,
-    /// Somebody may have been asked to take over in this epoch: it may commit while a lease lasts.
+    /// Reads were permitted under a lease until then.
+    permitted_until: MonoTime,
+    /// Somebody was asked to take over in this epoch: it may commit while a lease lasts.
     leases_ended: bool,
     /// An operator's change of the record that waits for its turn.
     wish: Option<Wish>,
@@ -75,9 +77,11 @@ impl Leader {
             fates: Vec::new(),
             questions: VecDeque::new(),
             handover: None,
+            permitted_until: MonoTime(0),
             leases_ended: false,
             wish: None,
         };
+        leader.take_history(shared);
         leader.append_start(shared);
         leader.on_record(shared);
         leader.on_tick(shared);
@@ -94,6 +98,15 @@ impl Leader {
 
     pub(super) fn is_serving(&self) -> bool {
         self.serving
+    }
+
+    /// What this replica holds is the history from now on, where an operator began a new one.
+    fn take_history(&self, shared: &mut Shared) {
+        let generation = shared.record().map(|record| record.generation);
+        if let Some(generation) = generation.filter(|generation| *generation > shared.hard.generation) {
+            shared.hard.generation = generation;
+            shared.save();
+        }
     }
 
     /// Log time goes on from the log's last entry; the first proposal brings it up to the clock.
@@ -164,6 +177,11 @@ impl Leader {
         if fence.epoch > self.epoch {
             shared.coordination.want_read();
             return shared.dropped("an epoch that no record names yet");
+        }
+        let leads = matches!(body, Body::Open | Body::Beacon { .. } | Body::Append { .. });
+        if leads && fence.epoch < self.epoch {
+            let answer = Fence { from: fence.to, to: fence.from, ..fence };
+            return shared.send(from, answer, Body::Refused { promised: self.epoch });
         }
         let unfenced = shared.breaks(Mutant::AnswersUnfenced);
         let Some(peer) = self.peers.get_mut(&from) else {

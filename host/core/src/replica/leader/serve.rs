@@ -80,6 +80,7 @@ impl Leader {
             && let Some(until) = self.lease_until(shared).filter(|until| *until > shared.now)
             && shared.applied >= shared.commit
         {
+            self.permitted_until = self.permitted_until.max(until);
             return shared.permit_read(read.id, shared.commit, until);
         }
         let (round, index) = (self.next_round(shared), shared.commit);
@@ -113,16 +114,16 @@ impl Leader {
 
     /// Until when nobody else can have been elected. A lease runs from when the answered beacon was *sent*.
     fn lease_until(&self, shared: &Shared) -> Option<MonoTime> {
-        if self.leases_ended {
+        if self.leases_ended || self.handover.is_some() {
             return None;
         }
-        let mut until = MonoTime::MAX;
+        let length = shared.options.lease.saturating_sub(shared.options.lease_margin);
+        let mut until = shared.now.after(length);
         for (node, incarnation) in shared.maximal_isr().into_iter().chain(shared.maximal_elr()) {
             if node == shared.me() {
                 continue;
             }
             let peer = self.peers.get(&node).filter(|peer| peer.incarnation() == incarnation)?;
-            let length = shared.options.lease.saturating_sub(shared.options.lease_margin);
             until = until.min(peer.leased_from?.after(length));
         }
         Some(until)
@@ -203,7 +204,9 @@ impl Leader {
         let outside = shared.breaks(Mutant::TransferOutsideIsr);
         let complete = peer.acked >= shared.log.last().index || outside;
         let settled = shared.coordination.swap.is_none();
-        if complete && settled && shared.now >= handover.ask_at {
+        // Reads that a lease permitted may still be on their way.
+        let expired = shared.now >= self.permitted_until;
+        if complete && settled && expired && shared.now >= handover.ask_at {
             handover.ask_at = shared.now.after(shared.options.beacon);
             self.leases_ended = true;
             let fence = shared.fence(peer.incarnation(), StreamId(0));
