@@ -316,6 +316,12 @@ impl Shared {
         self.hard.seen = Some(seen);
         self.coordination.record_since = self.now;
         self.adopt_incarnation(&record, settled.as_ref());
+        let starts =
+            |swap: &Swap| matches!(swap.purpose, Purpose::Unclean(_)) && swap.record.nonce == record.nonce;
+        if settled.as_ref().is_some_and(starts) {
+            // The operator chose this state.
+            self.release();
+        }
         self.save();
         self.notice(Notice::Record(record.clone()));
         if let Some(swap) = settled {

@@ -257,8 +257,9 @@ impl Follower {
         } else {
             shared.log.durable()
         };
-        let applied = shared.newest_digest();
-        shared.send_when_saved(leader, fence, Body::Durable { index: durable.min(self.verified.1), applied });
+        let (index, applied) = (durable.min(self.verified.1), shared.newest_digest());
+        let rebuild = shared.hard.quarantined.is_some();
+        shared.send_when_saved(leader, fence, Body::Durable { index, applied, rebuild });
     }
 
     fn on_snapshot(

@@ -92,6 +92,8 @@ pub enum Body {
         index: LogIndex,
         /// My effect digest where I have applied.
         applied: Option<(LogIndex, Digest)>,
+        /// My state differs from the group's: I wait for a snapshot to replace it.
+        rebuild: bool,
     },
     /// Leader: what you miss is no longer in my log. Fetch this snapshot.
     Snapshot {

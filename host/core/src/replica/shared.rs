@@ -231,16 +231,12 @@ impl Shared {
     /// Gives what is committed, and durable here, to the state machine.
     pub(super) fn apply(&mut self) {
         let up_to = self.commit.min(self.log.durable());
-        let stopped = self.installing.is_some() || !self.intact;
-        if up_to > self.applying && !stopped && !self.is_stopped_by_divergence() {
+        // A state that differs from the group's is left as it is until it is rebuilt, or an operator decides.
+        let stopped = self.installing.is_some() || !self.intact || self.hard.quarantined.is_some();
+        if up_to > self.applying && !stopped {
             self.applying = up_to;
             self.effects.push(Effect::Apply { up_to });
         }
-    }
-
-    /// Two replicas that differ: nobody can tell which is right, so nothing more is applied.
-    fn is_stopped_by_divergence(&self) -> bool {
-        self.hard.quarantined.is_some() && self.record().is_some_and(|record| record.members.len() <= 2)
     }
 
     pub(super) fn on_applied(&mut self, index: LogIndex, digest: Digest) {
@@ -272,6 +268,13 @@ impl Shared {
             self.hard.quarantined = Some(index);
             self.save();
             self.notice(Notice::Quarantined { index });
+        }
+    }
+
+    /// The state is the group's again. The caller saves.
+    pub(super) fn release(&mut self) {
+        if self.hard.quarantined.take().is_some() {
+            self.notice(Notice::Released);
         }
     }
 
@@ -313,9 +316,7 @@ impl Shared {
             self.commit = meta.last.index;
         }
         self.hard.generation = meta.generation;
-        if self.hard.quarantined.take().is_some() {
-            self.notice(Notice::Released);
-        }
+        self.release();
         self.save();
         self.installing = Some((write, meta));
         self.happened(Rare::SnapshotInstalled);

@@ -202,7 +202,9 @@ impl Leader {
         }
         match body {
             Body::Last { last, reinstall } => self.on_last(shared, from, last, reinstall),
-            Body::Durable { index, applied } => self.on_peer_durable(shared, from, index, applied),
+            Body::Durable { index, applied, rebuild } => {
+                self.on_peer_durable(shared, from, index, applied, rebuild);
+            }
             Body::BeaconAnswer { round, lease } => self.on_beacon_answer(shared, from, round, lease),
             Body::AskCommit { question } => self.on_question(shared, from, question),
             _ => shared.dropped("a leader's message to a leader"),

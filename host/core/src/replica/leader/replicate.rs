@@ -249,6 +249,7 @@ impl Leader {
         node: NodeId,
         index: LogIndex,
         applied: Option<(LogIndex, Digest)>,
+        rebuild: bool,
     ) {
         let last = shared.log.last().index;
         let unfenced = shared.breaks(Mutant::AnswersUnfenced);
@@ -257,6 +258,7 @@ impl Leader {
             return shared.dropped("an acknowledgement of what was never sent");
         }
         peer.on_durable(index, last, shared.now);
+        peer.rebuilding |= rebuild;
         if let Some(report) = applied.filter(|(applied, _)| *applied <= last) {
             peer.report = Some(report);
         }
