@@ -75,14 +75,11 @@
 //! ```
 //!
 //! # From a crate to a component
-//! A plugin is a crate of type `cdylib` (for the component) and `rlib` (for its tests), compiled for
-//! `wasm32-unknown-unknown`. Give guests a small stack: each log entry is applied by a fresh instance, and its price
-//! is mostly that of the memory it touches. In `.cargo/config.toml`:
+//! A plugin is a crate of type `cdylib` (for the component) and `rlib` (for its tests). `cargo xtask plugin FOLDER`
+//! compiles it for `wasm32-unknown-unknown` and wraps it as a component. Who does that in another way should give it a
+//! stack of 64 KiB (`-Clink-arg=-zstack-size=65536`): each log entry is applied by a fresh instance, and its price is
+//! mostly that of the memory it touches.
 //!
-//! ```toml
-//! [target.wasm32-unknown-unknown]
-//! rustflags = ["-Clink-arg=-zstack-size=65536"]
-//! ```
 //! `mortise-testkit` loads the compiled component through the real runtime and checks the contract.
 
 #[cfg(any(target_arch = "wasm32", test))]

@@ -8,6 +8,10 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use wit_component::ComponentEncoder;
 
+/// A guest's stack in its memory. Every log entry is applied by a fresh instance, and most of its price is touching and
+/// resetting its memory: hence not the 1 MiB that is usual. Deeper recursion traps.
+const STACK_BYTES: usize = 64 << 10;
+
 /// The core modules this process has compiled already. Also keeps its threads from compiling one twice.
 static COMPILED: Mutex<BTreeMap<String, Vec<u8>>> = Mutex::new(BTreeMap::new());
 
@@ -79,6 +83,7 @@ fn cargo(folder: &Path, arguments: &[&str], name: &str) -> Result<PathBuf> {
         .cargo()
         .args(["build", "--quiet", "--target", toolchain::TARGET])
         .args(arguments)
+        .args(["--config", &flags()])
         .arg("--target-dir")
         .arg(target())
         .args(toolchain.build_std())
@@ -92,6 +97,23 @@ fn cargo(folder: &Path, arguments: &[&str], name: &str) -> Result<PathBuf> {
         String::from_utf8_lossy(&output.stderr)
     );
     Ok(target().join(toolchain::TARGET))
+}
+
+/// What every guest is compiled with, as cargo's `--config` takes it; in the environment it would replace a user's own
+/// configuration instead of adding to it.
+fn flags() -> String {
+    let mut flags = vec![toml::Value::from(format!("-Clink-arg=-zstack-size={STACK_BYTES}"))];
+    // Panics name the file they are in. Where that lies on this machine must not decide a plugin's digest.
+    for (folder, name) in [(workspace_root().to_owned(), "mortise"), (cargo_home(), "cargo")] {
+        flags.push(format!("--remap-path-prefix={}={name}", folder.display()).into());
+    }
+    format!("target.{}.rustflags = {}", toolchain::TARGET, toml::Value::from(flags))
+}
+
+/// Where cargo keeps the sources of dependencies.
+fn cargo_home() -> PathBuf {
+    let home = || std::env::home_dir().unwrap_or_default().join(".cargo");
+    std::env::var_os("CARGO_HOME").map_or_else(home, PathBuf::from)
 }
 
 /// Wraps a core module, which carries its WIT in a custom section, as a component, and validates it.
@@ -124,6 +146,19 @@ mod tests {
         assert_eq!(short_name("mortise-plugin-kv"), "kv");
         assert_eq!(short_name("mortise-example-counter"), "counter");
         assert_eq!(short_name("mortise-hostile"), "mortise-hostile");
+    }
+
+    #[test]
+    fn a_plugin_names_no_folder_of_the_machine_it_was_compiled_on() -> Result<()> {
+        for package in crate::SHIPPED {
+            let bytes = crate::bytes(package)?;
+            for folder in [workspace_root(), &cargo_home()] {
+                let folder = folder.display().to_string();
+                let found = bytes.windows(folder.len()).any(|part| part == folder.as_bytes());
+                assert!(!found, "{package} names {folder}");
+            }
+        }
+        Ok(())
     }
 
     #[test]
