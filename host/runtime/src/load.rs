@@ -7,7 +7,7 @@ use mortise_core::ids::PluginDigest;
 use mortise_core::outcome::Failure;
 use mortise_core::profile::Profile;
 use wasmtime::component::Component;
-use wasmtime::component::types::ComponentItem;
+use wasmtime::wasmparser::{ComponentTypeRef, Parser, Payload};
 
 use crate::compile::CompileError;
 use crate::failure::LocalFault;
@@ -119,9 +119,15 @@ pub enum LoadError {
     Local(#[from] LocalFault),
 }
 
-pub(crate) fn load(runtime: &Runtime, bytes: &[u8]) -> Result<Plugin, LoadError> {
-    let options = runtime.options();
-    check_header(bytes, options.component_bytes_max)?;
+/// How much a component may ask of this machine before it is a plugin.
+pub(crate) struct LoadLimits {
+    pub(crate) component_bytes_max: usize,
+    pub(crate) compile_time_max: Duration,
+}
+
+pub(crate) fn load(runtime: &Runtime, bytes: &[u8], limits: &LoadLimits) -> Result<Plugin, LoadError> {
+    check_header(bytes, limits.component_bytes_max)?;
+    check_imports(bytes)?;
     let digest = PluginDigest::of(bytes);
     let machine = runtime.base();
     let began = Instant::now();
@@ -129,10 +135,9 @@ pub(crate) fn load(runtime: &Runtime, bytes: &[u8]) -> Result<Plugin, LoadError>
     let from_cache = cached.is_some();
     let component = match cached {
         Some(component) => component,
-        None => compile(runtime, bytes)?,
+        None => compile(runtime, bytes, limits.compile_time_max)?,
     };
     let compile_time = began.elapsed();
-    check_imports(&component)?;
     let mounted = Mounted::new(machine.clone(), component);
     let mounted = mounted.map_err(|error| LoadError::WrongImport { reason: format!("{error:#}") })?;
     let mounted = Arc::new(mounted);
@@ -167,8 +172,7 @@ fn cached(serialized: Vec<u8>, machine: &Machine) -> Option<Component> {
     }
 }
 
-fn compile(runtime: &Runtime, bytes: &[u8]) -> Result<Component, LoadError> {
-    let time_max = runtime.options().compile_time_max;
+fn compile(runtime: &Runtime, bytes: &[u8], time_max: Duration) -> Result<Component, LoadError> {
     let result = runtime.compiler().compile(runtime.base().engine(), bytes, time_max);
     result.map_err(|error| match error {
         CompileError::Invalid(reason) => LoadError::Malformed { reason },
@@ -178,21 +182,43 @@ fn compile(runtime: &Runtime, bytes: &[u8]) -> Result<Component, LoadError> {
     })
 }
 
-/// Names the first import that is not allowed. Types of imports are compared by linking.
-fn check_imports(component: &Component) -> Result<(), LoadError> {
-    for (import, item) in component.component_type().imports(component.engine()) {
-        // A world that says `use` imports the names it uses. They are aliases of what the interfaces define, or
-        // else linking fails.
-        if matches!(item.ty, ComponentItem::Type(_) | ComponentItem::Resource(_)) && !import.contains('/') {
-            continue;
+/// Names the first import that is not allowed, before anything is compiled: a component with a language's WASI imports
+/// takes seconds for that. Types of imports are compared by linking.
+fn check_imports(bytes: &[u8]) -> Result<(), LoadError> {
+    // Modules and components inside have imports of their own, which the component itself satisfies.
+    let mut depth = 0usize;
+    for payload in Parser::new(0).parse_all(bytes) {
+        match payload.map_err(malformed)? {
+            Payload::Version { .. } => depth += 1,
+            Payload::End(_) => depth = depth.saturating_sub(1),
+            Payload::ComponentImportSection(imports) if depth == 1 => {
+                for import in imports {
+                    let import = import.map_err(malformed)?;
+                    check_import(import.name.name, import.ty)?;
+                }
+            }
+            _ => {}
         }
-        let Some(rest) = import.strip_prefix(PACKAGE).and_then(|rest| rest.strip_prefix('/')) else {
-            return Err(LoadError::ForeignImport { import: import.to_owned() });
-        };
-        let (interface, version) = rest.split_once('@').unwrap_or((rest, ""));
-        if !INTERFACES.contains(&interface) || !VERSIONS.contains(&version) {
-            return Err(LoadError::UnknownInterface { import: import.to_owned() });
-        }
+    }
+    Ok(())
+}
+
+fn malformed(error: wasmtime::wasmparser::BinaryReaderError) -> LoadError {
+    LoadError::Malformed { reason: error.to_string() }
+}
+
+fn check_import(import: &str, item: ComponentTypeRef) -> Result<(), LoadError> {
+    // A world that says `use` imports the names it uses. They are aliases of what the interfaces define, or else
+    // linking fails.
+    if matches!(item, ComponentTypeRef::Type(_)) && !import.contains('/') {
+        return Ok(());
+    }
+    let Some(rest) = import.strip_prefix(PACKAGE).and_then(|rest| rest.strip_prefix('/')) else {
+        return Err(LoadError::ForeignImport { import: import.to_owned() });
+    };
+    let (interface, version) = rest.split_once('@').unwrap_or((rest, ""));
+    if !INTERFACES.contains(&interface) || !VERSIONS.contains(&version) {
+        return Err(LoadError::UnknownInterface { import: import.to_owned() });
     }
     Ok(())
 }

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
 
 use mortise_core::profile::Profile;
 use wasmtime::component::{Component, ComponentExportIndex, InstancePre, Linker};
@@ -15,7 +16,7 @@ use crate::config::{self, RuntimeOptions};
 use crate::failure::LocalFault;
 use crate::guest::Guest;
 use crate::host;
-use crate::load::{self, LoadError};
+use crate::load::{self, LoadError, LoadLimits};
 use crate::plugin::Plugin;
 
 /// The version of wasmtime in use, which it does not tell itself. A test compares it with Cargo.lock.
@@ -65,7 +66,18 @@ impl Runtime {
     /// Checks `component`, compiles it or takes it from the cache, makes an instance under the built-in profile and
     /// reads the manifest. Takes up to twice [`RuntimeOptions::compile_time_max`]: not for a request's thread.
     pub fn load(&self, component: &[u8]) -> Result<Plugin, LoadError> {
-        load::load(self, component)
+        let RuntimeOptions { component_bytes_max, compile_time_max, .. } = *self.options();
+        load::load(self, component, &LoadLimits { component_bytes_max, compile_time_max })
+    }
+
+    /// The same for a component that was accepted before: one in the log, the state or a snapshot. The limits of
+    /// [`RuntimeOptions`] are this machine's own and for uploads: here they would make replicas differ.
+    pub fn load_accepted(&self, component: &[u8]) -> Result<Plugin, LoadError> {
+        load::load(
+            self,
+            component,
+            &LoadLimits { component_bytes_max: usize::MAX, compile_time_max: Duration::MAX },
+        )
     }
 
     /// What plugins' outcomes depend on beside the profile: wasmtime's version, and the processor architecture,

@@ -53,6 +53,30 @@ fn a_foreign_import_is_refused_by_name() {
 }
 
 #[test]
+fn a_foreign_import_is_found_before_anything_is_compiled() {
+    // No compilation ends within no time.
+    let options = RuntimeOptions { compile_time_max: Duration::ZERO, ..RuntimeOptions::default() };
+    let runtime = Runtime::new(options).unwrap();
+    let load = |name| runtime.load(&mortise_artifacts::bad_guest(name).unwrap()).unwrap_err();
+    assert!(matches!(load("wasi-clock"), LoadError::ForeignImport { .. }));
+    assert!(matches!(load("unknown-import"), LoadError::UnknownInterface { .. }));
+    assert!(matches!(load("hostile"), LoadError::CompileTooSlow { .. }));
+}
+
+#[test]
+fn a_component_that_was_accepted_before_loads_whatever_this_machine_allows_uploads() {
+    let options = RuntimeOptions {
+        compile_time_max: Duration::ZERO,
+        component_bytes_max: 8,
+        ..RuntimeOptions::default()
+    };
+    let runtime = Runtime::new(options).unwrap();
+    let component = mortise_artifacts::bad_guest("hostile").unwrap();
+    assert!(matches!(runtime.load(&component), Err(LoadError::TooBig { .. })));
+    assert_eq!(runtime.load_accepted(&component).unwrap().manifest().name, "hostile");
+}
+
+#[test]
 fn a_component_with_a_feature_that_plugins_may_not_use_is_refused() {
     for module in [
         "(memory 1 1 shared)",
