@@ -66,7 +66,7 @@ section! {
         /// OVERLOADED.
         bytes_in_flight_max: usize = 128 << 20, min 1 << 20, max 16 << 30;
         /// Queries that run at once, each on a thread of its own.
-        queries_max: usize = 4, min 1, max 1_024;
+        queries_max: usize = 4, min 1, max 512;
         /// Queries that wait to run; beyond it they are refused as OVERLOADED.
         queries_waiting_max: usize = 1_024, min 0, max 1 << 20;
         /// Most bytes of a plugin's component.

@@ -15,9 +15,9 @@ use mortise_core::ids::{LogIndex, PluginDigest, Sequence, SessionId, TenantId};
 use mortise_core::outcome::Outcome;
 use mortise_core::session::SessionKey;
 use mortise_core::state::StateReader;
-use mortise_runtime::{Caller, Refusal};
+use mortise_runtime::{Caller, LocalFault, Refusal};
 
-use super::api::{Answer, AnswerSink, Write, WriteError, Written};
+use super::api::{Answer, AnswerSink, INSTANCES_IN_USE, Write, WriteError, Written};
 use super::plan::CommandResult;
 use super::shared::{Shared, clock};
 use super::tables::Tables;
@@ -184,6 +184,7 @@ impl Admission {
                     Refusal::Failed(failure) => WriteError::Failed(failure),
                 })
             }
+            Err(LocalFault::PoolFull { .. }) => Err(WriteError::Overloaded(INSTANCES_IN_USE)),
             Err(fault) => {
                 let reason = format!("validate: {:#}", anyhow::Error::from(fault));
                 self.shared.set_fault(&reason);

@@ -6,6 +6,9 @@ use mortise_core::ids::{LogIndex, PluginDigest, Sequence, SessionId, TenantId};
 use mortise_core::outcome::{Failure, Rejection};
 use mortise_runtime::{LoadError, Manifest};
 
+/// What a plugin's caller is told where no instance is left for it: a matter of load, and over in a moment.
+pub(crate) const INSTANCES_IN_USE: &str = "all plugin instances are in use";
+
 /// A write on its way.
 #[derive(Clone, Debug)]
 pub struct Write {

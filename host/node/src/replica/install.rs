@@ -11,7 +11,7 @@ use mortise_core::layer::Layer;
 use mortise_core::profile::Profile;
 use mortise_core::session::SessionDelta;
 use mortise_core::state::{StateError, StateReader};
-use mortise_runtime::{BulkTarget, Plugin, StreamError};
+use mortise_runtime::{BulkTarget, LoadError, Plugin, StreamError};
 use mortise_storage::state::{StateBatch, StateDb, StateDbError};
 
 use super::machine::{Fault, Machine, Refused};
@@ -185,8 +185,9 @@ impl Machine {
     ) -> Result<Result<(), Refused>, Fault> {
         let digest = PluginDigest::of(component);
         // Loaded before it was proposed: this finds it in the compile cache.
-        let plugin = match self.shared.runtime.load(component) {
+        let plugin = match self.shared.runtime.load_accepted(component) {
             Ok(plugin) => plugin,
+            Err(LoadError::Local(fault)) => return Err(fault.into()),
             Err(error) => return Ok(Err(Refused::Precondition(error.to_string()))),
         };
         batch.put_plugin(digest, entry.index, component)?;

@@ -168,7 +168,7 @@ fn recover_tables(
     runtime: &Runtime,
     log: &Log,
 ) -> Result<Tables, StartError> {
-    let tables = Tables::read(db, options.group, &|bytes| runtime.load(bytes))?;
+    let tables = Tables::read(db, options.group, &|bytes| runtime.load_accepted(bytes))?;
     let (applied, first, last) = (tables.applied.index, log.first_index(), log.last_index());
     if applied > last {
         return Err(StartError::LogLost { last, applied });

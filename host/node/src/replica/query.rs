@@ -9,10 +9,10 @@ use bytes::Bytes;
 use mortise_core::digest::Context;
 use mortise_core::ids::{LogIndex, PluginDigest, TenantId};
 use mortise_core::outcome::Outcome;
-use mortise_runtime::Caller;
+use mortise_runtime::{Caller, LocalFault};
 use tokio::sync::Semaphore;
 
-use super::api::QueryError;
+use super::api::{INSTANCES_IN_USE, QueryError};
 use super::plugin_log;
 use super::shared::{Shared, clock, lock};
 
@@ -96,6 +96,7 @@ impl Queries {
             Ok(Outcome::Applied(reply)) => Ok((reply, index)),
             Ok(Outcome::Rejected(rejection)) => Err(QueryError::Rejected(rejection)),
             Ok(Outcome::Failed(failure)) => Err(QueryError::Failed(failure)),
+            Err(LocalFault::PoolFull { .. }) => Err(QueryError::Overloaded(INSTANCES_IN_USE)),
             Err(fault) => Err(QueryError::Internal(format!("{:#}", anyhow::Error::from(fault)))),
         }
     }

@@ -115,7 +115,7 @@ fn verify_log(log: &LogReader, report: &mut VerifyReport) {
 }
 
 fn verify_state(db: &StateDb, group: GroupId, runtime: &Runtime, report: &mut VerifyReport) {
-    let tables = match Tables::read(db, group, &|bytes| runtime.load(bytes)) {
+    let tables = match Tables::read(db, group, &|bytes| runtime.load_accepted(bytes)) {
         Ok(tables) => tables,
         Err(error) => return report.problems.push(format!("state: {error}")),
     };

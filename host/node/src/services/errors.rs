@@ -1,7 +1,7 @@
 //! What clients are told of each error: the one place that decides it.
 
 use mortise_proto::v1::{ErrorCode, ErrorDetail};
-use mortise_runtime::LoadError;
+use mortise_runtime::{LoadError, LocalFault};
 use tonic::{Code, Status};
 
 use crate::replica::{AdminError, QueryError, WriteError};
@@ -51,6 +51,9 @@ impl From<AdminError> for ErrorDetail {
             AdminError::AlreadyExists { .. } => Self::new(ErrorCode::AlreadyExists, message),
             AdminError::Invalid(_) => Self::new(ErrorCode::Invalid, message),
             AdminError::FailedPrecondition(_) => Self::new(ErrorCode::FailedPrecondition, message),
+            AdminError::Plugin(LoadError::Local(LocalFault::PoolFull { .. })) => {
+                Self::new(ErrorCode::Overloaded, message).retryable()
+            }
             AdminError::Plugin(LoadError::Local(_)) => internal(message),
             AdminError::Plugin(LoadError::TooBig { .. }) => Self::new(ErrorCode::TooLarge, message),
             AdminError::Plugin(LoadError::CompilerBusy { .. }) => {

@@ -118,7 +118,7 @@ pub(crate) fn restore_group(
         pairs.extend(raw.add(&chunk).map_err(|problem| failed(content(&problem)))?);
     }
     raw.finish().map_err(|problem| failed(content(&problem)))?;
-    let tables = Tables::from_pairs(pairs.iter().cloned().map(Ok), &|bytes| runtime.load(bytes))?;
+    let tables = Tables::from_pairs(pairs.iter().cloned().map(Ok), &|bytes| runtime.load_accepted(bytes))?;
     let mut missing: BTreeSet<TenantId> = tables.tenants.keys().copied().collect();
     while let Some(section) =
         decode(file.next_section().map_err(|error| failed(error.into()))?).map_err(failed)?
