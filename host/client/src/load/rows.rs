@@ -1,7 +1,7 @@
 //! Rows of CSV and NDJSON.
 
-use std::cell::OnceCell;
-use std::io::{BufRead, BufReader, Read};
+use std::cell::{Cell, OnceCell};
+use std::io::{self, BufRead, BufReader, Read};
 use std::ops::ControlFlow;
 
 use serde_json::{Map, Value};
@@ -9,8 +9,9 @@ use serde_json::{Map, Value};
 use super::LoadError;
 use super::template::{RowProblem, Source, Values, escape};
 
-/// Most bytes of an NDJSON line: far above what a node takes as a command, and a bound for a file that has no lines.
-const LINE_BYTES_MAX: u64 = 64 << 20;
+/// Most bytes of a row: far above what a node takes as a command, and a bound for a file that has no lines, or a quote
+/// that is never closed.
+const ROW_BYTES_MAX: u64 = 64 << 20;
 /// Bytes read at once.
 const BUFFER_BYTES: usize = 256 << 10;
 
@@ -117,6 +118,8 @@ pub(super) fn read_csv(
     columns: impl FnOnce(&[String]) -> Result<(), LoadError>,
     mut row: impl FnMut(&Row<'_>) -> Result<ControlFlow<()>, LoadError>,
 ) -> Result<(), LoadError> {
+    let left = Cell::new(ROW_BYTES_MAX);
+    let source = Bounded { source, left: &left };
     let mut reader =
         csv::ReaderBuilder::new().delimiter(delimiter).buffer_capacity(BUFFER_BYTES).from_reader(source);
     let header = reader.headers().map_err(|error| of_csv(error, 0))?;
@@ -124,6 +127,7 @@ pub(super) fn read_csv(
     columns(&names)?;
     let mut record = csv::ByteRecord::new();
     for number in 1.. {
+        left.set(ROW_BYTES_MAX);
         if !reader.read_byte_record(&mut record).map_err(|error| of_csv(error, number))? {
             break;
         }
@@ -133,6 +137,27 @@ pub(super) fn read_csv(
         }
     }
     Ok(())
+}
+
+/// Gives at most `left` bytes: the parser keeps a whole row in memory, and sets it anew for each.
+struct Bounded<'a, R> {
+    source: R,
+    left: &'a Cell<u64>,
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("it is longer than {} MiB: is there a quote that is never closed?", ROW_BYTES_MAX >> 20)]
+struct RowTooLong;
+
+impl<R: Read> Read for Bounded<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.left.get() == 0 {
+            return Err(io::Error::other(RowTooLong));
+        }
+        let bytes = self.source.by_ref().take(self.left.get()).read(buffer)?;
+        self.left.set(self.left.get() - bytes as u64);
+        Ok(bytes)
+    }
 }
 
 fn of_csv(error: csv::Error, row: u64) -> LoadError {
@@ -145,6 +170,9 @@ fn of_csv(error: csv::Error, row: u64) -> LoadError {
         _ => error.to_string(),
     };
     match error.into_kind() {
+        csv::ErrorKind::Io(error) if error.get_ref().is_some_and(|error| error.is::<RowTooLong>()) => {
+            LoadError::BadRow { row, column: None, problem: RowTooLong.to_string() }
+        }
         csv::ErrorKind::Io(error) => LoadError::Read(error),
         _ => LoadError::BadRow { row, column: None, problem },
     }
@@ -160,11 +188,11 @@ pub(super) fn read_ndjson(
     let mut number = 0;
     loop {
         line.clear();
-        if reader.by_ref().take(LINE_BYTES_MAX).read_until(b'\n', &mut line)? == 0 {
+        if reader.by_ref().take(ROW_BYTES_MAX).read_until(b'\n', &mut line)? == 0 {
             return Ok(());
         }
-        if line.len() as u64 == LINE_BYTES_MAX {
-            let problem = format!("the line is longer than {} MiB", LINE_BYTES_MAX >> 20);
+        if line.len() as u64 == ROW_BYTES_MAX {
+            let problem = format!("the line is longer than {} MiB", ROW_BYTES_MAX >> 20);
             return Err(LoadError::BadRow { row: number + 1, column: None, problem });
         }
         let text = line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&line).trim_ascii();
@@ -175,5 +203,22 @@ pub(super) fn read_ndjson(
         if row(&Row { number, data: Data::Line { line: text, object: OnceCell::new() } })?.is_break() {
             return Ok(());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_without_an_end_is_an_error_and_not_all_of_memory() {
+        let endless = |start: &'static str| start.as_bytes().chain(io::repeat(b'x'));
+        let csv = |start| read_csv(endless(start), b',', |_| Ok(()), |_| Ok(ControlFlow::Continue(())));
+        for (start, row) in [("a,b\n1,2\n3,\"", "row 2"), ("a,\"b", "row 0")] {
+            let error = csv(start).unwrap_err().to_string();
+            assert!(error.contains(row) && error.contains("never closed"), "{error}");
+        }
+        let error = read_ndjson(endless("{\"a\": \""), |_| Ok(ControlFlow::Continue(()))).unwrap_err();
+        assert!(error.to_string().contains("longer than 64 MiB"), "{error}");
     }
 }
