@@ -1,27 +1,23 @@
 //! `mortise load`: a file into a tenant, resumable.
 
 mod resume;
+mod show;
 
 use std::fs::File;
-use std::io::IsTerminal as _;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use clap::{Args, ValueEnum};
-use indicatif::{ProgressBar, ProgressStyle};
 use mortise_client::load::{
-    Checkpoint, Format, Input, InputOptions, LoadError, LoadOptions, Loader, Mapping, OnReject, Progress,
-    Template,
+    Checkpoint, Format, Input, InputOptions, LoadError, LoadOptions, Loader, Mapping, OnReject, Template,
 };
 use serde_json::json;
 
 use crate::context::Context;
 use crate::errors::Failure;
 use resume::ResumeFile;
-
-/// How often a line tells of the progress where there is no terminal.
-const LINE_EVERY: Duration = Duration::from_secs(5);
+use show::Show;
 
 /// Its arguments.
 #[derive(Args, Debug)]
@@ -69,6 +65,9 @@ pub(crate) struct LoadArguments {
     /// What to do when the plugin refuses a row
     #[arg(long, value_name = "WHAT", default_value = "stop")]
     on_reject: OnRejectArgument,
+    /// How many rejected rows are told one by one
+    #[arg(long, value_name = "NUMBER", default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..=1_000))]
+    rejections_max: u16,
     /// Where to keep how far the load is [default: FILE.TENANT.resume]
     #[arg(long, value_name = "FILE")]
     resume_file: Option<PathBuf>,
@@ -103,7 +102,7 @@ pub(crate) async fn run(arguments: LoadArguments, context: &Context) -> anyhow::
             OnRejectArgument::Skip => OnReject::Skip,
         },
         patience: Duration::from_secs(arguments.patience),
-        ..LoadOptions::default()
+        reasons_max: usize::from(arguments.rejections_max),
     };
     let open = || format!("open {}", arguments.file.display());
     let file = File::open(&arguments.file).with_context(open)?;
@@ -123,7 +122,7 @@ pub(crate) async fn run(arguments: LoadArguments, context: &Context) -> anyhow::
         Some(checkpoint) => Loader::resume(tenant, options, checkpoint, &mut resume),
         None => Loader::begin(tenant, options, &mut resume).await,
     };
-    let show = Show::new(total, before);
+    let show = Show::new(total, before, context.json);
     let done = match loader {
         Ok(loader) => loader.run(input, mapping, |progress| show.progress(progress)).await,
         Err(error) => Err(error),
@@ -183,53 +182,6 @@ fn explain(error: LoadError) -> anyhow::Error {
             anyhow::Error::from(error).context(format!("row {row}; {again}"))
         }
         other => other.into(),
-    }
-}
-
-/// Shows how far a load is: a bar on a terminal, else a line now and then, both on the standard error.
-struct Show {
-    bar: Option<ProgressBar>,
-    begun: Instant,
-    line: std::cell::Cell<Instant>,
-    before: u64,
-}
-
-impl Show {
-    fn new(total: u64, before: u64) -> Self {
-        let bar = std::io::stderr().is_terminal().then(|| {
-            let template = "{bar:30} {percent:>3} %  {msg}  {eta} left";
-            // The template is a constant; a default bar would do.
-            let style =
-                ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
-            ProgressBar::new(total).with_style(style)
-        });
-        let now = Instant::now();
-        Self { bar, begun: now, line: std::cell::Cell::new(now), before }
-    }
-
-    fn progress(&self, progress: &Progress<'_>) {
-        let rows = progress.checkpoint.answered;
-        let rate = rows.saturating_sub(self.before) as f64 / self.begun.elapsed().as_secs_f64().max(0.001);
-        let mut text = format!("{rows} rows, {rate:.0} a second");
-        if let Some(trouble) = &progress.trouble {
-            text += &format!(" (waiting: {trouble})");
-        }
-        match &self.bar {
-            Some(bar) => {
-                bar.set_position(progress.bytes);
-                bar.set_message(text);
-            }
-            None if self.line.get().elapsed() >= LINE_EVERY => {
-                self.line.set(Instant::now());
-                let percent = 100.0 * progress.bytes as f64 / progress.bytes_total.max(1) as f64;
-                eprintln!("{percent:.0} %: {text}");
-            }
-            None => {}
-        }
-    }
-
-    fn end(&self) {
-        self.bar.as_ref().map(ProgressBar::finish_and_clear);
     }
 }
 

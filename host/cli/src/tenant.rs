@@ -91,7 +91,7 @@ pub(crate) async fn run(command: TenantCommand, context: &Context) -> anyhow::Re
         }
         TenantCommand::Export { name, file } => transfer::export(&admin, &name, &file, context).await,
         TenantCommand::Import { name, file } => {
-            let tenant = transfer::import(&admin, &name, &file).await?;
+            let tenant = transfer::import(&admin, &name, &file, context).await?;
             context.print(&tenant, |tenant| {
                 format!("imported {}: {} commands, plugin {}", tenant.name, tenant.commands, tenant.plugin)
             })

@@ -28,7 +28,7 @@ pub(crate) async fn export(
     context: &Context,
 ) -> anyhow::Result<()> {
     let chunks = admin.export_tenant(name).await?;
-    let progress = progress(None);
+    let progress = progress(None, context);
     if file == "-" {
         receive(chunks, &progress, |chunk| async move { output::raw(&chunk) }).await?;
         return Ok(());
@@ -85,15 +85,20 @@ async fn receive<F: Future<Output = anyhow::Result<()>>>(
 }
 
 /// Makes a tenant of a file, or of the standard input.
-pub(crate) async fn import(admin: &AdminClient, name: &str, file: &str) -> anyhow::Result<TenantInfo> {
+pub(crate) async fn import(
+    admin: &AdminClient,
+    name: &str,
+    file: &str,
+    context: &Context,
+) -> anyhow::Result<TenantInfo> {
     if file == "-" {
         let stdin = File::open("/dev/stdin").await.context("open the standard input")?;
-        return send(admin, name, stdin, progress(None)).await.context("import the standard input");
+        return send(admin, name, stdin, progress(None, context)).await.context("import the standard input");
     }
     let open = || format!("open {file}");
     let opened = File::open(file).await.with_context(open)?;
     let length = opened.metadata().await.with_context(open)?.len();
-    send(admin, name, opened, progress(Some(length))).await.with_context(|| format!("import {file}"))
+    send(admin, name, opened, progress(Some(length), context)).await.with_context(|| format!("import {file}"))
 }
 
 async fn send(
@@ -136,8 +141,11 @@ fn chunks(
     })
 }
 
-/// A bar on the standard error where that is a terminal; else nothing shows.
-fn progress(length: Option<u64>) -> ProgressBar {
+/// A bar on the standard error where that is a terminal and a person is asking; else nothing shows.
+fn progress(length: Option<u64>, context: &Context) -> ProgressBar {
+    if context.json {
+        return ProgressBar::hidden();
+    }
     let template = match length {
         Some(_) => "{bar:40} {bytes}/{total_bytes} {bytes_per_sec} {eta} left",
         None => "{spinner} {bytes} {bytes_per_sec}",
