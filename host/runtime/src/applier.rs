@@ -97,6 +97,8 @@ pub struct Applied {
     pub digest: Digest,
     /// Fuel used.
     pub fuel: u64,
+    /// Bytes that the instance's memories have grown to, over the commands of the entry so far.
+    pub memory_bytes: u64,
     /// The net writes, where [`EntryCalls::keep_effects`] asks for them. They do not tell of `next-due`.
     pub effects: Option<Vec<Effect>>,
     /// What the plugin logged, also where it failed.
@@ -163,13 +165,14 @@ impl EntryCalls<'_> {
                 overlay.command_mut().set_due(due);
             }
         };
-        let (outcome, fuel, logs) = match &mut self.seat {
+        let (outcome, fuel, memory_bytes, logs) = match &mut self.seat {
             Some(Ok(instance)) => {
                 instance.guest_mut().overlay.as_mut().map(set_due);
                 let outcome = call(instance)?.unwrap_or_else(Outcome::Failed);
-                (outcome, instance.fuel(), std::mem::take(&mut instance.guest_mut().logs))
+                let logs = std::mem::take(&mut instance.guest_mut().logs);
+                (outcome, instance.fuel(), instance.memory_bytes(), logs)
             }
-            Some(Err(failure)) => (Outcome::Failed(failure.clone()), 0, Logs::default()),
+            Some(Err(failure)) => (Outcome::Failed(failure.clone()), 0, 0, Logs::default()),
             None => return Err(lost()),
         };
         let overlay = match &mut self.seat {
@@ -188,7 +191,7 @@ impl EntryCalls<'_> {
             self.spare = self.overlay_back();
             self.seat = None;
         }
-        Ok(Applied { outcome, digest, fuel, effects, logs })
+        Ok(Applied { outcome, digest, fuel, memory_bytes, effects, logs })
     }
 
     fn take_seat(&mut self, mut seat: Seat) {

@@ -43,6 +43,8 @@ pub struct BulkDone {
     pub due: Option<Option<u64>>,
     /// Fuel used.
     pub fuel: u64,
+    /// Bytes that the instance's memories had grown to.
+    pub memory_bytes: u64,
     /// What the plugin logged.
     pub logs: Logs,
 }

@@ -47,6 +47,7 @@ pub struct Caller {
     instance: Option<Instance>,
     calls: u32,
     fuel: u64,
+    memory_bytes: u64,
     logs: Logs,
 }
 
@@ -55,7 +56,16 @@ type Called<R> = Result<Result<R, Failure>, LocalFault>;
 
 impl Caller {
     pub(crate) fn new(plugin: Plugin, limits: Arc<Profile>) -> Self {
-        Self { plugin, limits, mounted: None, instance: None, calls: 0, fuel: 0, logs: Logs::default() }
+        Self {
+            plugin,
+            limits,
+            mounted: None,
+            instance: None,
+            calls: 0,
+            fuel: 0,
+            memory_bytes: 0,
+            logs: Logs::default(),
+        }
     }
 
     /// The plugin.
@@ -66,6 +76,11 @@ impl Caller {
     /// Fuel used by the last call.
     pub fn fuel(&self) -> u64 {
         self.fuel
+    }
+
+    /// Bytes of the instance's memories after the last call; an instance used before may have grown earlier.
+    pub fn memory_bytes(&self) -> u64 {
+        self.memory_bytes
     }
 
     /// What the last call logged; nothing the second time.
@@ -174,10 +189,10 @@ impl Caller {
     /// Keeps the instance for the next call, unless the last one broke it or it has had its day.
     fn give_back(&mut self, mut instance: Instance, sound: bool) {
         instance.take_back();
-        self.fuel = instance.fuel();
+        (self.fuel, self.memory_bytes) = (instance.fuel(), instance.memory_bytes());
         self.logs = std::mem::take(&mut instance.guest_mut().logs);
         self.calls += 1;
-        if sound && self.calls < CALLS_MAX && instance.guest().growth.memory_bytes <= MEMORY_BYTES_KEPT_MAX {
+        if sound && self.calls < CALLS_MAX && self.memory_bytes <= MEMORY_BYTES_KEPT_MAX {
             self.instance = Some(instance);
         }
     }

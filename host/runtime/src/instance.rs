@@ -71,6 +71,11 @@ impl Instance {
         self.fuel
     }
 
+    /// Bytes of its memories. They only grow.
+    pub(crate) fn memory_bytes(&self) -> u64 {
+        self.guest().growth.memory_bytes
+    }
+
     /// Lends `overlay` to the calls that follow.
     pub(crate) fn lend(&mut self, overlay: Overlay) {
         self.guest_mut().overlay = Some(overlay);

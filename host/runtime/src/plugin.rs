@@ -157,8 +157,9 @@ impl Plugin {
                 target.flush(layer)?;
             }
         }
-        let (fuel, logs) = (instance.fuel(), std::mem::take(&mut instance.guest_mut().logs));
-        Ok(Ok(BulkDone { due, fuel, logs }))
+        let (fuel, memory_bytes) = (instance.fuel(), instance.memory_bytes());
+        let logs = std::mem::take(&mut instance.guest_mut().logs);
+        Ok(Ok(BulkDone { due, fuel, memory_bytes, logs }))
     }
 
     /// The component on the machine that the profile's stack needs.

@@ -44,6 +44,7 @@ pub struct Tenant {
     due: Option<u64>,
     digest: Digest,
     fuel: u64,
+    memory_bytes: u64,
     logs: Logs,
 }
 
@@ -93,6 +94,7 @@ impl Tenant {
             due: None,
             digest: Digest::default(),
             fuel: 0,
+            memory_bytes: 0,
             logs: Logs::default(),
         };
         tenant.migrate(0).context("create a tenant")?;
@@ -144,7 +146,7 @@ impl Tenant {
     pub fn apply_entry(&mut self, commands: &[&[u8]]) -> Vec<Outcome> {
         let mut calls = sound(self.applier.begin(self.state.clone()));
         let mut outcomes = Vec::new();
-        (self.fuel, self.logs) = (0, Logs::default());
+        (self.fuel, self.memory_bytes, self.logs) = (0, 0, Logs::default());
         for command in commands {
             self.sequence += 1;
             let context = Context {
@@ -155,6 +157,7 @@ impl Tenant {
             let applied = sound(calls.apply(self.digest, &context, command));
             self.digest = applied.digest;
             self.fuel += applied.fuel;
+            self.memory_bytes = self.memory_bytes.max(applied.memory_bytes);
             self.logs.lines.extend(applied.logs.lines);
             outcomes.push(applied.outcome);
         }
@@ -221,10 +224,11 @@ impl Tenant {
         self.sequence += 1;
         let context = self.context();
         let mut calls = sound(self.applier.begin(self.state.clone()));
-        let Applied { outcome, digest, fuel, logs, .. } = sound(calls.expire(self.digest, &context));
+        let Applied { outcome, digest, fuel, memory_bytes, logs, .. } =
+            sound(calls.expire(self.digest, &context));
         let layer = calls.finish();
         assert!(outcome.took_effect(), "expire failed: {outcome:?}, {:?}", logs.lines);
-        (self.digest, self.fuel, self.logs) = (digest, fuel, logs);
+        (self.digest, self.fuel, self.memory_bytes, self.logs) = (digest, fuel, memory_bytes, logs);
         self.due = layer.due().flatten();
         absorb(Arc::make_mut(&mut self.state), &layer);
         true
@@ -270,7 +274,8 @@ impl Tenant {
         let context = self.context();
         let done = sound(self.plugin.restore(&self.profile, &mut target, &context, &mut source))?;
         self.due = done.due.unwrap_or(self.due);
-        (self.state, self.fuel, self.logs) = (target.0, done.fuel, done.logs);
+        self.state = target.0;
+        (self.fuel, self.memory_bytes, self.logs) = (done.fuel, done.memory_bytes, done.logs);
         Ok(())
     }
 
@@ -295,7 +300,8 @@ impl Tenant {
         let context = self.context();
         let done = sound(self.plugin.migrate(&self.profile, &mut target, &context, from))?;
         self.due = done.due.unwrap_or(self.due);
-        (self.state, self.fuel, self.logs) = (target.0, done.fuel, done.logs);
+        self.state = target.0;
+        (self.fuel, self.memory_bytes, self.logs) = (done.fuel, done.memory_bytes, done.logs);
         Ok(())
     }
 
@@ -334,6 +340,12 @@ impl Tenant {
         self.fuel
     }
 
+    /// Bytes that the instance's memories had grown to when the last call ended: for commands and bulk calls a fresh
+    /// instance's, for `validate`, `query` and `snapshot` that of one used before.
+    pub fn last_memory_bytes(&self) -> u64 {
+        self.memory_bytes
+    }
+
     /// What the last call logged.
     pub fn last_logs(&self) -> &[LogLine] {
         &self.logs.lines
@@ -354,7 +366,8 @@ impl Tenant {
     }
 
     fn note_read(&mut self) {
-        (self.fuel, self.logs) = (self.caller.fuel(), self.caller.take_logs());
+        (self.fuel, self.memory_bytes) = (self.caller.fuel(), self.caller.memory_bytes());
+        self.logs = self.caller.take_logs();
     }
 }
 

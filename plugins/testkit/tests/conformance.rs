@@ -44,3 +44,19 @@ fn a_failed_command_leaves_the_rest_of_its_entry_alone() {
     assert_eq!(tenant.state().get(b"b".as_slice()).unwrap(), "2");
     tenant.assert_snapshot_roundtrip();
 }
+
+#[test]
+fn fuel_and_memory_of_the_last_call_are_seen() {
+    let mut tenant = Tenant::load(&bad_guest("hostile").unwrap()).unwrap();
+    tenant.apply(b"ok");
+    let (fuel, memory) = (tenant.last_fuel(), tenant.last_memory_bytes());
+    assert!(fuel > 0 && memory > 0 && memory.is_multiple_of(64 << 10), "{fuel}, {memory}");
+    tenant.apply(b"reply 3000000");
+    assert!(tenant.last_memory_bytes() >= memory + 3_000_000, "{}", tenant.last_memory_bytes());
+    tenant.query(b"reply 3000000");
+    assert!(tenant.last_memory_bytes() >= memory + 3_000_000, "{}", tenant.last_memory_bytes());
+    tenant.apply(b"eat-memory");
+    assert!(tenant.last_memory_bytes() > 60 << 20, "{}", tenant.last_memory_bytes());
+    tenant.apply(b"ok");
+    assert_eq!((tenant.last_fuel(), tenant.last_memory_bytes()), (fuel, memory), "a fresh instance");
+}
