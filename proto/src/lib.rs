@@ -4,6 +4,7 @@
 //! Generated types stay at the edges: `host/node` and `host/client` convert them on receipt.
 
 pub mod error;
+mod profile;
 
 /// Generated from `proto/mortise/v1/*.proto`, where everything is documented.
 #[allow(missing_docs, unreachable_pub, clippy::all, clippy::pedantic)]

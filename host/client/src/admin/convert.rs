@@ -47,42 +47,7 @@ pub(super) fn plugin(plugin: Option<v1::Plugin>) -> Result<PluginInfo, ClientErr
 }
 
 pub(super) fn profile(profile: Option<v1::Profile>) -> Result<Profile, ClientError> {
-    let profile = profile.ok_or_else(|| lacking("profile"))?;
-    Ok(Profile {
-        version: profile.version,
-        fuel: profile.fuel,
-        fuel_bulk: profile.fuel_bulk,
-        fuel_host_call: profile.fuel_host_call,
-        fuel_host_16_bytes: profile.fuel_host_16_bytes,
-        memory_bytes_max: profile.memory_bytes_max,
-        table_elements_max: profile.table_elements_max,
-        stack_bytes_max: profile.stack_bytes_max,
-        key_bytes_max: profile.key_bytes_max,
-        value_bytes_max: profile.value_bytes_max,
-        write_bytes_max: profile.write_bytes_max,
-        read_bytes_max: profile.read_bytes_max,
-        reply_bytes_max: profile.reply_bytes_max,
-        session_ttl_ms_max: profile.session_ttl_ms_max,
-    })
-}
-
-pub(super) fn profile_message(profile: &Profile) -> v1::Profile {
-    v1::Profile {
-        version: profile.version,
-        fuel: profile.fuel,
-        fuel_bulk: profile.fuel_bulk,
-        fuel_host_call: profile.fuel_host_call,
-        fuel_host_16_bytes: profile.fuel_host_16_bytes,
-        memory_bytes_max: profile.memory_bytes_max,
-        table_elements_max: profile.table_elements_max,
-        stack_bytes_max: profile.stack_bytes_max,
-        key_bytes_max: profile.key_bytes_max,
-        value_bytes_max: profile.value_bytes_max,
-        write_bytes_max: profile.write_bytes_max,
-        read_bytes_max: profile.read_bytes_max,
-        reply_bytes_max: profile.reply_bytes_max,
-        session_ttl_ms_max: profile.session_ttl_ms_max,
-    }
+    profile.map(Profile::from).ok_or_else(|| lacking("profile"))
 }
 
 pub(super) fn snapshot(snapshot: v1::SnapshotResponse) -> SnapshotInfo {

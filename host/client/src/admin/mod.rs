@@ -176,7 +176,7 @@ impl AdminClient {
     /// [`ErrorKind::FailedPrecondition`] where somebody else changed it meanwhile, [`ErrorKind::Invalid`] where a
     /// value is out of its bounds, and those of a call.
     pub async fn set_profile(&self, profile: &Profile) -> Result<Profile, ClientError> {
-        let request = v1::SetProfileRequest { profile: Some(convert::profile_message(profile)) };
+        let request = v1::SetProfileRequest { profile: Some(profile.clone().into()) };
         let call = |channel, request| async move { admin(channel).set_profile(request).await };
         convert::profile(self.connection.call(Repeat::IfWithoutEffect, request, call).await?.profile)
     }

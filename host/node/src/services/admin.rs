@@ -246,7 +246,7 @@ impl Admin for AdminService {
         &self,
         _: Request<v1::GetProfileRequest>,
     ) -> Result<Response<v1::GetProfileResponse>, Status> {
-        let profile = convert::profile(self.replica()?.profile());
+        let profile = v1::Profile::from(self.replica()?.profile());
         Ok(Response::new(v1::GetProfileResponse { profile: Some(profile) }))
     }
 
@@ -255,9 +255,9 @@ impl Admin for AdminService {
         request: Request<v1::SetProfileRequest>,
     ) -> Result<Response<v1::SetProfileResponse>, Status> {
         let missing = || ErrorDetail::new(ErrorCode::Invalid, "the profile is missing");
-        let profile = convert::to_profile(request.into_inner().profile.ok_or_else(missing)?);
-        let profile = self.replica()?.set_profile(profile).await.map_err(ErrorDetail::from)?;
-        Ok(Response::new(v1::SetProfileResponse { profile: Some(convert::profile(profile)) }))
+        let profile = request.into_inner().profile.ok_or_else(missing)?;
+        let profile = self.replica()?.set_profile(profile.into()).await.map_err(ErrorDetail::from)?;
+        Ok(Response::new(v1::SetProfileResponse { profile: Some(profile.into()) }))
     }
 
     async fn snapshot(
