@@ -17,21 +17,26 @@ use crate::running::{self, Signals};
 Prints a line that starts with `ready` when it serves. SIGINT and SIGTERM let open calls end, then stop it.
 
 Examples:
+  mortise serve --print-config > node.toml          every setting with its meaning, default and bounds
   mortise serve --config node.toml
-  mortise serve --config node.toml --print-config   every setting with its meaning, default and bounds
-  mortise serve --config /dev/null --print-config   the same with nothing but defaults")]
+  mortise serve --config node.toml --print-config   what is in force")]
 pub(crate) struct ServeArguments {
     /// The configuration, in TOML
-    #[arg(long, value_name = "FILE")]
-    config: PathBuf,
-    /// Print the configuration in force instead of serving
+    #[arg(long, value_name = "FILE", required_unless_present = "print_config")]
+    config: Option<PathBuf>,
+    /// Serve beyond loopback without TLS or tokens: anybody who reaches the node can read and write everything
+    #[arg(long)]
+    insecure: bool,
+    /// Print the configuration in force instead of serving; without --config, the defaults
     #[arg(long)]
     print_config: bool,
 }
 
 /// Runs it.
 pub(crate) async fn run(arguments: ServeArguments, context: &Context) -> anyhow::Result<ExitCode> {
-    let config = Config::load(&arguments.config)?;
+    let mut config = arguments.config.as_deref().map(Config::load).transpose()?.unwrap_or_default();
+    config.node.insecure |= arguments.insecure;
+    config.check()?;
     if arguments.print_config {
         output::line(&config.print())?;
         return Ok(ExitCode::SUCCESS);

@@ -92,7 +92,7 @@ pub enum ConfigError {
     /// An address that others can reach, unprotected.
     #[error(
         "{field} is {address}, which other machines can reach, without {missing}: \
-         configure it, listen on loopback, or set node.insecure to accept the risk"
+         configure it, listen on loopback, or accept the risk with node.insecure or --insecure"
     )]
     Exposed {
         /// The setting.
@@ -105,14 +105,12 @@ pub enum ConfigError {
 }
 
 impl Config {
-    /// Reads and checks a file, and the tokens file that it names.
+    /// Reads a file, without checking it.
     ///
     /// # Errors
-    /// See [`ConfigError`].
+    /// [`ConfigError::Read`] and [`ConfigError::Syntax`].
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
-        let config = Self::parse(&read(path)?, &path.display().to_string())?;
-        config.check()?;
-        Ok(config)
+        Self::parse(&read(path)?, &path.display().to_string())
     }
 
     /// Reads a text without checking it. `origin` stands in errors.
@@ -123,7 +121,7 @@ impl Config {
         parse(text, origin)
     }
 
-    /// Checks every value.
+    /// Checks every value, and the tokens file.
     ///
     /// # Errors
     /// The first that cannot be honoured.
