@@ -45,7 +45,7 @@ fn a_number_out_of_bounds_is_named_with_value_and_bounds() {
         error("[storage]\nlog_segment_bytes = 5"),
         "storage.log_segment_bytes is 5, but must be from 1048576 to 4294967296"
     );
-    assert_eq!(error("[limits]\nqueries_max = 0"), "limits.queries_max is 0, but must be from 1 to 1024");
+    assert_eq!(error("[limits]\nqueries_max = 0"), "limits.queries_max is 0, but must be from 1 to 512");
     let message = error("[limits]\nmessage_bytes_max = 1_000_000");
     assert_eq!(message, "limits.command_bytes_max is 8388608, but must be from 1024 to 998976");
 }
@@ -109,7 +109,7 @@ fn what_is_printed_reads_back_and_documents_every_setting() {
     let again = check(&printed).unwrap();
     config.admin.address = Some(ADMIN_ADDRESS);
     assert_eq!(again, config);
-    assert!(printed.contains("# Default 4, minimum 1, maximum 1024.\nqueries_max = 9\n"), "{printed}");
+    assert!(printed.contains("# Default 4, minimum 1, maximum 512.\nqueries_max = 9\n"), "{printed}");
     assert!(printed.contains("# tls_cert is not set\n"));
     let settings = [
         config.node.settings(),

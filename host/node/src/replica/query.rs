@@ -96,7 +96,11 @@ impl Queries {
             Ok(Outcome::Applied(reply)) => Ok((reply, index)),
             Ok(Outcome::Rejected(rejection)) => Err(QueryError::Rejected(rejection)),
             Ok(Outcome::Failed(failure)) => Err(QueryError::Failed(failure)),
-            Err(LocalFault::PoolFull { .. }) => Err(QueryError::Overloaded(INSTANCES_IN_USE)),
+            Err(LocalFault::PoolFull { .. }) => {
+                // Those at rest make room for the next one.
+                lock(&self.callers).clear();
+                Err(QueryError::Overloaded(INSTANCES_IN_USE))
+            }
             Err(fault) => Err(QueryError::Internal(format!("{:#}", anyhow::Error::from(fault)))),
         }
     }

@@ -2,6 +2,7 @@
 
 use mortise_core::outcome::Failure;
 use mortise_node::replica::{AdminError, QueryError, WriteError};
+use mortise_runtime::{Runtime, RuntimeOptions};
 
 use crate::kit::{Node, get, put_ok, upload_bad, write};
 
@@ -81,5 +82,33 @@ async fn a_trap_in_any_export_stays_inside_its_tenant() {
     assert_eq!(replica.tenant_info("kv", false).await.unwrap().snapshot_section, "plugin");
     let refused = mortise_artifacts::bad_guest("trap-in-describe").unwrap();
     assert!(replica.upload_plugin(refused.into()).await.is_err());
+    replica.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_an_instance_left_a_query_is_told_to_come_again_and_the_replica_goes_on() {
+    let mut node = Node::new();
+    node.runtime = Runtime::new(RuntimeOptions { pool_instances: 4, ..RuntimeOptions::default() }).unwrap();
+    let (replica, tenant) = node.start_kv().await;
+    let digest = upload_bad(&replica, "hostile").await;
+    let names: Vec<_> = (0..9).map(|n| format!("t{n}")).collect();
+    for name in &names {
+        replica.create_tenant(name, &digest, false).await.unwrap();
+    }
+    let mut refused = 0;
+    for name in &names {
+        let hostile = replica.tenant(name).unwrap();
+        // Each tenant's instance is kept for its next query.
+        match replica.query(hostile, None, "ok".into()).await {
+            Ok(_) => {}
+            Err(QueryError::Overloaded(_)) => {
+                refused += 1;
+                replica.query(hostile, None, "ok".into()).await.unwrap();
+            }
+            Err(error) => panic!("{name}: {error}"),
+        }
+    }
+    assert!(refused > 0, "nine tenants share four instances");
+    put_ok(&replica, tenant, "a", "1").await;
     replica.shutdown().await;
 }

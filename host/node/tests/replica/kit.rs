@@ -22,6 +22,7 @@ pub(crate) struct Node {
     pub(crate) folder: TempDir,
     pub(crate) options: ReplicaOptions,
     pub(crate) disk: Option<Arc<dyn Disk>>,
+    pub(crate) runtime: Runtime,
 }
 
 impl Node {
@@ -30,7 +31,7 @@ impl Node {
         let mut options = ReplicaOptions::new(folder.path().join("data"));
         options.segment_bytes = 1 << 20;
         options.free_disk_bytes_min = 0;
-        Self { folder, options, disk: None }
+        Self { folder, options, disk: None, runtime: runtime() }
     }
 
     pub(crate) fn on(disk: Arc<dyn Disk>) -> Self {
@@ -39,11 +40,11 @@ impl Node {
 
     /// Starts the replica; what it takes blocks, so it happens on a blocking thread.
     pub(crate) async fn try_start(&self) -> Result<Replica, StartError> {
-        let (options, disk) = (self.options.clone(), self.disk.clone());
+        let (options, disk, runtime) = (self.options.clone(), self.disk.clone(), self.runtime.clone());
         let metrics = Arc::new(Metrics::new());
         let start = move || match disk {
-            Some(disk) => Replica::start_on(options, disk, runtime(), metrics),
-            None => Replica::start(options, runtime(), metrics),
+            Some(disk) => Replica::start_on(options, disk, runtime, metrics),
+            None => Replica::start(options, runtime, metrics),
         };
         tokio::task::spawn_blocking(start).await.unwrap()
     }

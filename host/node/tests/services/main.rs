@@ -5,6 +5,7 @@
 mod kit;
 mod requests;
 mod serving;
+mod spans;
 mod streams;
 mod tls;
 mod tokens;

@@ -98,6 +98,27 @@ async fn a_token_reaches_only_its_tenants_and_scopes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_plugin_is_told_who_asks() {
+    let (ann, settings) = token("ann", &[Scope::TenantRead, Scope::TenantWrite], &["t"], None);
+    let node = Node::with_tenant(|config| config.tokens = vec![settings]).await;
+    let mut data = node.data().await;
+    let written = data.write(bearing(ann.secret(), write("t", "who"))).await.unwrap();
+    assert_eq!(written.into_inner().reply, "ann");
+    let read = data.query(bearing(ann.secret(), query("t", "who"))).await.unwrap();
+    assert_eq!(read.into_inner().response, "ann");
+    let message = WriteStreamRequest {
+        tenant: "t".into(),
+        writes: vec![StreamWrite { sequence: 1, command: "who".into() }],
+        ..WriteStreamRequest::default()
+    };
+    let messages = bearing(ann.secret(), stream::iter([message]));
+    let mut answers = data.write_stream(messages).await.unwrap().into_inner();
+    let answer = answers.message().await.unwrap().unwrap().results.remove(0).result;
+    assert_eq!(answer, Some(mortise_proto::v1::write_result::Result::Reply("ann".into())));
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_stream_ends_when_its_token_expires() {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
     let expires = rfc_3339(now + 3);

@@ -7,7 +7,8 @@
 //! - the **mode**, a text in the data section that `mortise_artifacts::bad_guest` patches: `FAULT-in-EXPORT` does
 //!   the fault in that export, whatever its input. Some modes change one thing only: see [`mode`].
 //!
-//! Without either it is a plain map: `put KEY VALUE`, `due MILLISECONDS`, and a faithful snapshot.
+//! Without either it is a plain map: `put KEY VALUE`, `get KEY`, `due MILLISECONDS`, and a faithful snapshot. `who`
+//! tells who asks.
 
 #![allow(unsafe_code)] // What wit_bindgen generates for the exports cannot carry an attribute of its own.
 
@@ -53,14 +54,14 @@ impl Guest for Hostile {
         }
     }
 
-    fn apply(tx: &Transaction, _ctx: Context, command: Vec<u8>) -> Reply {
+    fn apply(tx: &Transaction, ctx: Context, command: Vec<u8>) -> Reply {
         mode::fault_in("apply", &Host::Transaction(tx));
-        misbehave(text(&command)?, &Host::Transaction(tx))
+        answer(&command, ctx, &Host::Transaction(tx))
     }
 
-    fn query(view: &View, _ctx: Context, request: Vec<u8>) -> Reply {
+    fn query(view: &View, ctx: Context, request: Vec<u8>) -> Reply {
         mode::fault_in("query", &Host::View(view));
-        misbehave(text(&request)?, &Host::View(view))
+        answer(&request, ctx, &Host::View(view))
     }
 
     fn expire(tx: &Transaction, ctx: Context) {
@@ -112,6 +113,14 @@ impl Guest for Hostile {
 }
 
 bindings::export!(Hostile with_types_in bindings);
+
+/// `who` is answered with the caller's name; everything else names a fault.
+fn answer(command: &[u8], ctx: Context, host: &Host<'_>) -> Reply {
+    match text(command)? {
+        "who" => Ok(ctx.principal.unwrap_or_default().into_bytes()),
+        fault => misbehave(fault, host),
+    }
+}
 
 fn text(command: &[u8]) -> Result<&str, Rejection> {
     std::str::from_utf8(command).map_err(|_| rejection("not_utf8", "a command is UTF-8 text"))
