@@ -28,7 +28,7 @@ pub(crate) fn plugins() -> &'static Path {
     })
 }
 
-/// A running `mortise dev`. It is killed when this goes out of scope.
+/// A running node. It is killed when this goes out of scope.
 pub(crate) struct Node {
     child: Child,
     endpoint: String,
@@ -36,9 +36,14 @@ pub(crate) struct Node {
 }
 
 impl Node {
-    /// Starts a node on the data folder, and waits until it is ready.
+    /// Starts `mortise dev` on the data folder, and waits until it is ready.
     pub(crate) fn start(data: &Path) -> Self {
-        let child = dev(data).stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn().unwrap();
+        Self::launch(&mut dev(data))
+    }
+
+    /// Runs what starts a node, and waits until it is ready.
+    pub(crate) fn launch(command: &mut Command) -> Self {
+        let child = command.stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn().unwrap();
         // From here on a panic ends the process too.
         let mut node = Self { child, endpoint: String::new(), admin: String::new() };
         let mut lines = BufReader::new(node.child.stdout.take().unwrap()).lines();
@@ -125,10 +130,12 @@ pub(crate) fn dev(data: &Path) -> Command {
     command
 }
 
+/// The URL of an address in what a node prints.
 fn address(word: &str) -> Option<String> {
     let word = word.trim_matches(|c: char| !c.is_ascii_alphanumeric());
-    let plain = word.strip_prefix("http://").unwrap_or(word);
-    plain.parse::<std::net::SocketAddr>().ok().map(|address| format!("http://{address}"))
+    let (scheme, plain) = word.split_once("://")?;
+    let known = ["http", "https"].contains(&scheme) && plain.parse::<std::net::SocketAddr>().is_ok();
+    known.then(|| word.to_owned())
 }
 
 pub(crate) fn folder() -> TempDir {

@@ -7,3 +7,4 @@ mod commands;
 mod kit;
 mod load;
 mod processes;
+mod serve;
