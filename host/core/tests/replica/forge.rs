@@ -72,7 +72,8 @@ fn body(world: &World, forgery: &Forgery) -> Result<Body, Box<dyn Error>> {
         "durable" => {
             let applied = forgery.number("applied", 0)?;
             let digest = Digest([forgery.number("digest", 0)? as u8; 32]);
-            Body::Durable { index, applied: (applied > 0).then_some((LogIndex(applied), digest)) }
+            let applied = (applied > 0).then_some((LogIndex(applied), digest));
+            Body::Durable { index, applied, rebuild: forgery.text("rebuild") == Some("true") }
         }
         "snapshot" => {
             let generation = Generation(forgery.number("of", 1)?);

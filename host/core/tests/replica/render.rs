@@ -96,8 +96,9 @@ pub(crate) fn message(message: &Message) -> String {
         Body::Append { previous, entries: sent, commit } => {
             format!("append {} after {}, commit {commit}", entries(sent), at(*previous))
         }
-        Body::Durable { index, applied } => {
-            format!("durable up to {index}, applied {}", applied.map_or(0, |(index, _)| index.0))
+        Body::Durable { index, applied, rebuild } => {
+            let wish = if *rebuild { ", I have to rebuild" } else { "" };
+            format!("durable up to {index}, applied {}{wish}", applied.map_or(0, |(index, _)| index.0))
         }
         Body::Snapshot { meta, replace } => {
             format!(
