@@ -10,24 +10,55 @@ use crate::failure::{LocalFault, Stop};
 /// WebAssembly has it, and [`refused`](Self::refused) says so.
 #[derive(Debug)]
 pub(crate) struct Growth {
-    memory_bytes_max: u64,
-    table_elements_max: u64,
-    pub(crate) memory_bytes: u64,
-    table_elements: u64,
+    /// In bytes.
+    memory: Room,
+    /// In elements.
+    tables: Room,
     /// The limit at which the present call was last refused growth.
     pub(crate) refused: Option<Limit>,
 }
 
+#[derive(Debug)]
+struct Room {
+    limit: Limit,
+    used: u64,
+    max: u64,
+}
+
+impl Room {
+    fn take(&mut self, more: u64, refused: &mut Option<Limit>) -> bool {
+        let used = self.used.saturating_add(more);
+        let fits = used <= self.max;
+        if fits {
+            self.used = used;
+        } else {
+            *refused = Some(self.limit);
+        }
+        fits
+    }
+}
+
 impl Growth {
     pub(crate) fn new(limits: &Profile) -> Self {
+        let memory_bytes_max = limits.memory_bytes_max.min(Profile::MEMORY_BYTES_CEILING);
+        let table_elements_max = limits.table_elements_max.min(Profile::TABLE_ELEMENTS_CEILING);
         Self {
-            memory_bytes_max: limits.memory_bytes_max.min(Profile::MEMORY_BYTES_CEILING),
-            table_elements_max: limits.table_elements_max.min(Profile::TABLE_ELEMENTS_CEILING),
-            memory_bytes: 0,
-            table_elements: 0,
+            memory: Room { limit: Limit::Memory, used: 0, max: memory_bytes_max },
+            tables: Room { limit: Limit::Table, used: 0, max: table_elements_max },
             refused: None,
         }
     }
+
+    /// Bytes of all memories.
+    pub(crate) fn memory_bytes(&self) -> u64 {
+        self.memory.used
+    }
+}
+
+/// By how much something is to grow; `None`: further than its own type allows.
+fn more(current: usize, desired: usize, maximum: Option<usize>) -> Option<u64> {
+    let within = maximum.is_none_or(|maximum| desired <= maximum);
+    within.then(|| desired.saturating_sub(current) as u64)
 }
 
 impl ResourceLimiter for Growth {
@@ -37,16 +68,8 @@ impl ResourceLimiter for Growth {
         desired: usize,
         maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
-        if maximum.is_some_and(|maximum| desired > maximum) {
-            return Ok(false);
-        }
-        let total = self.memory_bytes.saturating_add(desired.saturating_sub(current) as u64);
-        if total > self.memory_bytes_max {
-            self.refused = Some(Limit::Memory);
-            return Ok(false);
-        }
-        self.memory_bytes = total;
-        Ok(true)
+        let more = more(current, desired, maximum);
+        Ok(more.is_some_and(|more| self.memory.take(more, &mut self.refused)))
     }
 
     fn memory_grow_failed(&mut self, error: wasmtime::Error) -> wasmtime::Result<()> {
@@ -63,16 +86,8 @@ impl ResourceLimiter for Growth {
         desired: usize,
         maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
-        if maximum.is_some_and(|maximum| desired > maximum) {
-            return Ok(false);
-        }
-        let total = self.table_elements.saturating_add(desired.saturating_sub(current) as u64);
-        if total > self.table_elements_max {
-            self.refused = Some(Limit::Table);
-            return Ok(false);
-        }
-        self.table_elements = total;
-        Ok(true)
+        let more = more(current, desired, maximum);
+        Ok(more.is_some_and(|more| self.tables.take(more, &mut self.refused)))
     }
 
     fn table_grow_failed(&mut self, error: wasmtime::Error) -> wasmtime::Result<()> {

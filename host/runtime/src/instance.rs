@@ -73,7 +73,7 @@ impl Instance {
 
     /// Bytes of its memories. They only grow.
     pub(crate) fn memory_bytes(&self) -> u64 {
-        self.guest().growth.memory_bytes
+        self.guest().growth.memory_bytes()
     }
 
     /// Lends `overlay` to the calls that follow.
