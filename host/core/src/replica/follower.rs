@@ -79,6 +79,10 @@ impl Follower {
         }
         let promised = shared.hard.promised;
         if fence.epoch < promised.epoch {
+            // What a follower says is late; answered, two former leaders would refuse each other's refusals for ever.
+            if !body.is_of_leader() {
+                return shared.dropped("an answer to another leadership");
+            }
             let answer = Fence { from: fence.to, to: fence.from, ..fence };
             return shared.send_when_saved(from, answer, Body::Refused { promised: promised.epoch });
         }

@@ -141,3 +141,24 @@ pub enum Body {
         promised: Epoch,
     },
 }
+
+impl Body {
+    /// Whether leaders say this; else followers do.
+    pub(super) fn is_of_leader(&self) -> bool {
+        match self {
+            Self::Open
+            | Self::Match { .. }
+            | Self::Append { .. }
+            | Self::Snapshot { .. }
+            | Self::Beacon { .. }
+            | Self::TellCommit { .. }
+            | Self::Campaign
+            | Self::Diverged { .. } => true,
+            Self::Last { .. }
+            | Self::Durable { .. }
+            | Self::BeaconAnswer { .. }
+            | Self::AskCommit { .. }
+            | Self::Refused { .. } => false,
+        }
+    }
+}

@@ -42,7 +42,7 @@ impl FromStr for Link {
     }
 }
 
-/// What can be held back: `1-2` (messages), `disk-1`, `apply-1`, `watch-1`, `fetch-1`.
+/// What can be held back: `1-2` (messages), `disk-1`, `apply-1`, `watch-1`, `fetch-1`, `node-1`.
 impl FromStr for Gate {
     type Err = Box<dyn Error>;
 
@@ -54,6 +54,7 @@ impl FromStr for Gate {
             "apply" => Self::Apply(node),
             "watch" => Self::Watch(node),
             "fetch" => Self::Fetch(node),
+            "node" => Self::Node(node),
             from => Self::Messages(NodeId(from.parse()?), node),
         })
     }
@@ -171,7 +172,8 @@ pub(crate) enum Command {
     Isolate(Vec<Node>),
     /// No messages are lost any more.
     Heal,
-    /// Holds back messages (`1-2`), or what goes through `disk-1`, `apply-1`, `watch-1`, `fetch-1`.
+    /// Holds back messages (`1-2`), what goes through `disk-1`, `apply-1`, `watch-1`, `fetch-1`, or a whole process
+    /// (`node-1`).
     Hold(Vec<Gate>),
     Release(Vec<Gate>),
     /// Loses what is held back, and goes on holding back.

@@ -178,8 +178,7 @@ impl Leader {
             shared.coordination.want_read();
             return shared.dropped("an epoch that no record names yet");
         }
-        let leads = matches!(body, Body::Open | Body::Beacon { .. } | Body::Append { .. });
-        if leads && fence.epoch < self.epoch {
+        if body.is_of_leader() && fence.epoch < self.epoch {
             let answer = Fence { from: fence.to, to: fence.from, ..fence };
             return shared.send(from, answer, Body::Refused { promised: self.epoch });
         }

@@ -48,9 +48,26 @@ pub(crate) enum Gate {
     Apply(NodeId),
     Watch(NodeId),
     Fetch(NodeId),
+    /// The whole process sleeps.
+    Node(NodeId),
 }
 
 impl Happening {
+    fn gates(&self) -> impl Iterator<Item = Gate> {
+        [self.gate(), Some(Gate::Node(self.node()))].into_iter().flatten()
+    }
+
+    fn node(&self) -> NodeId {
+        match self {
+            Self::Deliver { to: node, .. }
+            | Self::Flush { node, .. }
+            | Self::Apply { node, .. }
+            | Self::Watch { node, .. }
+            | Self::Fetch { node, .. }
+            | Self::Tell { node, .. } => *node,
+        }
+    }
+
     fn gate(&self) -> Option<Gate> {
         match self {
             Self::Deliver { from, to, .. } => Some(Gate::Messages(*from, *to)),
@@ -166,7 +183,12 @@ impl World {
         while self.now < end && !done(self) {
             self.now += TICK;
             self.expire_sessions();
-            for node in self.running() {
+            for node in self
+                .running()
+                .into_iter()
+                .filter(|node| !self.held.contains(&Gate::Node(*node)))
+                .collect::<Vec<_>>()
+            {
                 self.step(node, Event::Tick);
             }
             self.settle();
@@ -177,7 +199,7 @@ impl World {
     pub(crate) fn settle(&mut self) {
         for _ in 0..HAPPENINGS_MAX {
             let Some(happening) = self.due.pop_front() else { return };
-            if happening.gate().is_some_and(|gate| self.held.contains(&gate)) {
+            if happening.gates().any(|gate| self.held.contains(&gate)) {
                 self.waiting.push(happening);
             } else {
                 self.happen(happening);
@@ -193,16 +215,16 @@ impl World {
     /// What was held back goes on.
     pub(crate) fn release(&mut self, gate: Gate) {
         self.held.remove(&gate);
-        let (due, waiting) =
-            std::mem::take(&mut self.waiting).into_iter().partition(|h: &Happening| h.gate() == Some(gate));
+        let waiting = std::mem::take(&mut self.waiting);
+        let (due, waiting): (Vec<_>, _) =
+            waiting.into_iter().partition(|happening| happening.gates().any(|other| other == gate));
         self.waiting = waiting;
-        let due: Vec<Happening> = due;
         self.due.extend(due);
     }
 
     /// What was held back is lost.
     pub(crate) fn lose(&mut self, gate: Gate) {
-        self.waiting.retain(|happening| happening.gate() != Some(gate));
+        self.waiting.retain(|happening| happening.gates().all(|other| other != gate));
     }
 
     pub(crate) fn step(&mut self, id: NodeId, event: Event) {
@@ -255,7 +277,8 @@ impl World {
         let streams: Vec<_> = self.streams.iter().filter(|((_, peer), _)| *peer == id).collect();
         let streams: Vec<_> = streams.into_iter().map(|(link, stream)| (*link, *stream)).collect();
         for ((leader, peer), stream) in streams {
-            self.step(leader, Event::StreamClosed { peer, stream });
+            let boot = self.node(leader).boot;
+            self.soon(Happening::Tell { node: leader, boot, event: Event::StreamClosed { peer, stream } });
         }
         self.settle();
     }
