@@ -60,6 +60,16 @@ impl Writer {
         Self { buffer: BytesMut::with_capacity(capacity) }
     }
 
+    /// What was appended so far.
+    pub fn written(&self) -> &[u8] {
+        &self.buffer
+    }
+
+    /// Forgets what was appended, and keeps the room for more.
+    pub fn clear(&mut self) {
+        self.buffer.clear();
+    }
+
     /// One byte.
     pub fn u8(&mut self, value: u8) -> &mut Self {
         self.buffer.put_u8(value);

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use mortise_core::digest::{Context, Digest, effect_digest};
+use mortise_core::digest::{Context, Digest, EffectHasher};
 use mortise_core::layer::{Effect, Layer};
 use mortise_core::outcome::{Failure, Limit, Outcome};
 use mortise_core::overlay::Overlay;
@@ -50,14 +50,24 @@ impl Applier {
         Ok(())
     }
 
-    /// Begins an entry over `state`, in the warm instance or, without one, in a new one.
-    pub fn begin(&mut self, state: Arc<dyn StateReader>) -> Result<EntryCalls<'_>, LocalFault> {
+    /// Begins an entry over `state`, in the warm instance or, without one, in a new one. `previous` is the last link of
+    /// the tenant's chain of effect digests.
+    pub fn begin(
+        &mut self,
+        state: Arc<dyn StateReader>,
+        previous: Digest,
+    ) -> Result<EntryCalls<'_>, LocalFault> {
         let seat = match self.warm.take() {
             Some(seat) => seat,
             None => self.seat()?,
         };
-        let mut calls =
-            EntryCalls { applier: self, seat: None, spare: Some(Overlay::new(state)), keep_effects: false };
+        let mut calls = EntryCalls {
+            applier: self,
+            seat: None,
+            spare: Some(Overlay::new(state)),
+            link: EffectHasher::new(previous),
+            keep_effects: false,
+        };
         calls.take_seat(seat);
         Ok(calls)
     }
@@ -85,6 +95,8 @@ pub struct EntryCalls<'a> {
     /// `None` after a failed call, until the next one.
     seat: Option<Seat>,
     spare: Option<Overlay>,
+    /// What the calls so far add to the tenant's chain of effect digests.
+    link: EffectHasher,
     keep_effects: bool,
 }
 
@@ -93,8 +105,6 @@ pub struct EntryCalls<'a> {
 pub struct Applied {
     /// The outcome, to be recorded.
     pub outcome: Outcome,
-    /// The tenant's chain of effect digests up to and with this command.
-    pub digest: Digest,
     /// Fuel used.
     pub fuel: u64,
     /// Bytes that the instance's memories have grown to, over the commands of the entry so far.
@@ -115,15 +125,10 @@ impl EntryCalls<'_> {
     }
 
     /// Applies one command. If it took effect, its writes are accepted, else discarded; either way the outcome
-    /// extends the chain of digests from `previous`. Commands after one that failed run in a new instance.
-    pub fn apply(
-        &mut self,
-        previous: Digest,
-        context: &Context,
-        command: &[u8],
-    ) -> Result<Applied, LocalFault> {
+    /// becomes part of the entry's digest. Commands after one that failed run in a new instance.
+    pub fn apply(&mut self, context: &Context, command: &[u8]) -> Result<Applied, LocalFault> {
         let reply_bytes_max = self.applier.limits.reply_bytes_max;
-        self.run(previous, context, None, |instance| {
+        self.run(context, None, |instance| {
             Ok(instance.apply(context, command)?.and_then(|result| match result {
                 Ok(reply) if reply.len() as u64 > reply_bytes_max => {
                     Err(Failure::LimitExceeded { limit: Limit::ReplyBytes })
@@ -136,22 +141,22 @@ impl EntryCalls<'_> {
 
     /// Calls `expire`. `next-due` is cleared before, and stays so where the call fails: what fails once would fail
     /// for ever.
-    pub fn expire(&mut self, previous: Digest, context: &Context) -> Result<Applied, LocalFault> {
+    pub fn expire(&mut self, context: &Context) -> Result<Applied, LocalFault> {
         let cleared = Some(None);
-        self.run(previous, context, cleared, |instance| {
+        self.run(context, cleared, |instance| {
             Ok(instance.expire(context)?.map(|()| Outcome::Applied(Bytes::new())))
         })
     }
 
-    /// What the entry wrote.
-    pub fn finish(mut self) -> Layer {
-        self.overlay_back().map(Overlay::into_layer).unwrap_or_default()
+    /// What the entry wrote, and the tenant's chain of effect digests up to and with it.
+    pub fn finish(mut self) -> (Layer, Digest) {
+        let layer = self.overlay_back().map(Overlay::into_layer).unwrap_or_default();
+        (layer, self.link.finish())
     }
 
     /// Makes one call. `due` is what `next-due` is set to before it, whatever becomes of it.
     fn run(
         &mut self,
-        previous: Digest,
         context: &Context,
         due: Option<Option<u64>>,
         call: impl FnOnce(&mut Instance) -> Called,
@@ -184,14 +189,14 @@ impl EntryCalls<'_> {
             overlay.discard();
             set_due(overlay);
         }
-        let digest = effect_digest(previous, context, &outcome, overlay.command());
+        self.link.add(context, &outcome, overlay.command());
         let effects = self.keep_effects.then(|| overlay.command().effects().collect());
         overlay.accept();
         if matches!(outcome, Outcome::Failed(_)) {
             self.spare = self.overlay_back();
             self.seat = None;
         }
-        Ok(Applied { outcome, digest, fuel, memory_bytes, effects, logs })
+        Ok(Applied { outcome, fuel, memory_bytes, effects, logs })
     }
 
     fn take_seat(&mut self, mut seat: Seat) {

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use anyhow::{Context as _, Result, anyhow};
 use bytes::Bytes;
 use mortise_core::digest::{Context, Digest, StateDigest, state_digest};
+use mortise_core::layer::Effect;
 use mortise_core::outcome::{Outcome, Rejection};
 use mortise_core::profile::Profile;
 use mortise_core::state::MemoryState;
@@ -144,8 +145,14 @@ impl Tenant {
 
     /// Applies commands as one log entry: in one instance, as long as none fails.
     pub fn apply_entry(&mut self, commands: &[&[u8]]) -> Vec<Outcome> {
-        let mut calls = sound(self.applier.begin(self.state.clone()));
-        let mut outcomes = Vec::new();
+        self.entry(commands).into_iter().map(|(outcome, _)| outcome).collect()
+    }
+
+    /// The same, with each command's net writes.
+    pub(crate) fn entry(&mut self, commands: &[&[u8]]) -> Vec<(Outcome, Vec<Effect>)> {
+        let mut calls = sound(self.applier.begin(self.state.clone(), self.digest));
+        calls.keep_effects(true);
+        let mut done = Vec::new();
         (self.fuel, self.memory_bytes, self.logs) = (0, 0, Logs::default());
         for command in commands {
             self.sequence += 1;
@@ -154,17 +161,17 @@ impl Tenant {
                 time: LogTime(self.time_ms),
                 principal: self.principal.clone(),
             };
-            let applied = sound(calls.apply(self.digest, &context, command));
-            self.digest = applied.digest;
+            let applied = sound(calls.apply(&context, command));
             self.fuel += applied.fuel;
             self.memory_bytes = self.memory_bytes.max(applied.memory_bytes);
             self.logs.lines.extend(applied.logs.lines);
-            outcomes.push(applied.outcome);
+            done.push((applied.outcome, applied.effects.unwrap_or_default()));
         }
-        let layer = calls.finish();
+        let (layer, digest) = calls.finish();
+        self.digest = digest;
         self.due = layer.due().unwrap_or(self.due);
         absorb(Arc::make_mut(&mut self.state), &layer);
-        outcomes
+        done
     }
 
     /// Applies a command that must be refused, and checks that it left nothing behind.
@@ -223,10 +230,9 @@ impl Tenant {
         }
         self.sequence += 1;
         let context = self.context();
-        let mut calls = sound(self.applier.begin(self.state.clone()));
-        let Applied { outcome, digest, fuel, memory_bytes, logs, .. } =
-            sound(calls.expire(self.digest, &context));
-        let layer = calls.finish();
+        let mut calls = sound(self.applier.begin(self.state.clone(), self.digest));
+        let Applied { outcome, fuel, memory_bytes, logs, .. } = sound(calls.expire(&context));
+        let (layer, digest) = calls.finish();
         assert!(outcome.took_effect(), "expire failed: {outcome:?}, {:?}", logs.lines);
         (self.digest, self.fuel, self.memory_bytes, self.logs) = (digest, fuel, memory_bytes, logs);
         self.due = layer.due().flatten();

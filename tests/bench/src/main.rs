@@ -21,6 +21,10 @@ use tempfile::TempDir;
 
 use report::Report;
 
+/// The allocator of the product, whose parts are measured here.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Bytes of every value that is written.
 pub(crate) const VALUE_BYTES: usize = 128;
 

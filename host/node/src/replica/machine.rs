@@ -200,19 +200,20 @@ impl Machine {
         let state = self.shared.db.reader(self.shared.group, tenant.installation, id);
         let metrics = self.shared.metrics.tenant(&tenant.name);
         let applier = self.applier(id, tenant.plugin, entry.index)?;
-        let mut calls = applier.begin(state)?;
+        let mut calls = applier.begin(state, tenant.digest)?;
         calls.keep_effects(tenant.watch);
         for &at in which {
             let Some(command) = commands.get(at) else { continue };
             tenant.sequence += 1;
             let context =
                 Context { sequence: tenant.sequence, time: entry.time, principal: command.principal.clone() };
-            let call = calls.apply(tenant.digest, &context, &command.payload)?;
+            let call = calls.apply(&context, &command.payload)?;
             note_call(&metrics, tenant, &call);
             put_effects(batch, id, tenant, &call)?;
             results[at] = Some(CommandResult::Outcome(call.outcome));
         }
-        let layer = calls.finish();
+        let (layer, digest) = calls.finish();
+        tenant.digest = digest;
         if let Some(due) = layer.due() {
             tenant.due = due;
         }
@@ -335,11 +336,12 @@ impl Machine {
         tenant.sequence += 1;
         let state = self.shared.db.reader(self.shared.group, tenant.installation, id);
         let applier = self.applier(id, tenant.plugin, entry.index)?;
-        let mut calls = applier.begin(state)?;
+        let mut calls = applier.begin(state, tenant.digest)?;
         calls.keep_effects(tenant.watch);
         let context = Context { sequence: tenant.sequence, time: entry.time, principal: None };
-        let call = calls.expire(tenant.digest, &context)?;
-        let layer = calls.finish();
+        let call = calls.expire(&context)?;
+        let (layer, digest) = calls.finish();
+        tenant.digest = digest;
         note_call(&self.shared.metrics.tenant(&tenant.name), &mut tenant, &call);
         put_effects(batch, id, &tenant, &call)?;
         if let Some(due) = layer.due() {
@@ -387,9 +389,8 @@ impl Machine {
     }
 }
 
-/// Moves the tenant's chain on, counts, and shows what the plugin wrote to the operator's log.
+/// Counts, and shows what the plugin wrote to the operator's log.
 fn note_call(metrics: &TenantMetrics, tenant: &mut Tenant, call: &Call) {
-    tenant.digest = call.digest;
     metrics.fuel.inc_by(call.fuel);
     match &call.outcome {
         Outcome::Applied(_) => metrics.applied.inc(),

@@ -1,6 +1,6 @@
 //! One entry: outcomes, atomic commands, digests, and going on after a failure.
 
-use mortise_core::digest::{Digest, effect_digest};
+use mortise_core::digest::{Digest, EffectHasher};
 use mortise_core::layer::{Effect, Layer};
 use mortise_core::outcome::{Limit, Outcome, RejectionKind};
 
@@ -43,9 +43,10 @@ fn a_giant_rejection_is_cut() {
 fn two_runs_give_equal_digests_outcomes_fuel_and_writes() {
     let commands = ["put a 1", "trap", "reject", "loop", "put b 2", "scan-all", "due 7", "eat-memory", "ok"];
     let run = || {
-        let (applied, layer) = entry(&hostile(), &profile(), state(&[("x", "y")]), &commands);
-        let seen: Vec<_> = applied.into_iter().map(|one| (one.outcome, one.digest, one.fuel)).collect();
-        (seen, layer)
+        let (applied, layer, digest) =
+            entry_and_digest(&hostile(), &profile(), state(&[("x", "y")]), &commands);
+        let seen: Vec<_> = applied.into_iter().map(|one| (one.outcome, one.fuel)).collect();
+        (seen, layer, digest)
     };
     let first = run();
     assert_eq!(first, run());
@@ -53,37 +54,35 @@ fn two_runs_give_equal_digests_outcomes_fuel_and_writes() {
     let (plugin, limits) = (hostile(), profile());
     let mut applier = plugin.applier(&limits);
     applier.warm().unwrap();
-    let mut calls = applier.begin(state(&[("x", "y")])).unwrap();
-    let mut digest = Digest::default();
+    let mut calls = applier.begin(state(&[("x", "y")]), Digest::default()).unwrap();
     for (at, command) in commands.iter().enumerate() {
-        let applied = calls.apply(digest, &context(at as u64 + 1), command.as_bytes()).unwrap();
-        digest = applied.digest;
-        assert_eq!((applied.outcome, applied.digest, applied.fuel), first.0[at]);
+        let applied = calls.apply(&context(at as u64 + 1), command.as_bytes()).unwrap();
+        assert_eq!((applied.outcome, applied.fuel), first.0[at]);
     }
-    assert_eq!(calls.finish(), first.1);
+    assert_eq!(calls.finish(), (first.1, first.2));
 }
 
 #[test]
-fn the_digest_chains_outcome_and_net_effects() {
-    let (applied, _) = entry(&hostile(), &profile(), empty(), &["put a 1", "reject"]);
+fn the_digest_covers_outcomes_and_net_effects_of_every_command() {
+    let (applied, _, digest) = entry_and_digest(&hostile(), &profile(), empty(), &["put a 1", "reject"]);
     let mut effects = Layer::default();
     effects.put("a".into(), "1".into());
-    let first = effect_digest(Digest::default(), &context(1), &applied[0].outcome, &effects);
-    assert_eq!(applied[0].digest, first);
-    let second = effect_digest(first, &context(2), &applied[1].outcome, &Layer::default());
-    assert_eq!(applied[1].digest, second);
+    let mut link = EffectHasher::new(Digest::default());
+    link.add(&context(1), &applied[0].outcome, &effects);
+    link.add(&context(2), &applied[1].outcome, &Layer::default());
+    assert_eq!(digest, link.finish());
 }
 
 #[test]
 fn effects_are_kept_only_when_asked_for() {
     let (plugin, limits) = (hostile(), profile());
     let mut applier = plugin.applier(&limits);
-    let mut calls = applier.begin(empty()).unwrap();
-    assert_eq!(calls.apply(Digest::default(), &context(1), b"put a 1").unwrap().effects, None);
+    let mut calls = applier.begin(empty(), Digest::default()).unwrap();
+    assert_eq!(calls.apply(&context(1), b"put a 1").unwrap().effects, None);
     calls.keep_effects(true);
-    let effects = calls.apply(Digest::default(), &context(2), b"put b 2").unwrap().effects;
+    let effects = calls.apply(&context(2), b"put b 2").unwrap().effects;
     assert_eq!(effects, Some(vec![Effect::Put("b".into(), "2".into())]));
-    let effects = calls.apply(Digest::default(), &context(3), b"trap").unwrap().effects;
+    let effects = calls.apply(&context(3), b"trap").unwrap().effects;
     assert_eq!(effects, Some(vec![]));
 }
 
@@ -94,8 +93,8 @@ fn every_entry_gets_a_fresh_instance_and_sees_what_the_last_one_wrote() {
     let mut fuel = Vec::new();
     for _ in 0..3 {
         applier.warm().unwrap();
-        let mut calls = applier.begin(state(&[("key", "there")])).unwrap();
-        let applied = calls.apply(Digest::default(), &context(1), b"get").unwrap();
+        let mut calls = applier.begin(state(&[("key", "there")]), Digest::default()).unwrap();
+        let applied = calls.apply(&context(1), b"get").unwrap();
         assert_eq!(applied.outcome, replied("there"));
         fuel.push(applied.fuel);
     }
@@ -106,11 +105,11 @@ fn every_entry_gets_a_fresh_instance_and_sees_what_the_last_one_wrote() {
 fn expire_writes_and_clears_its_alarm_first() {
     let (plugin, limits) = (hostile(), profile());
     let mut applier = plugin.applier(&limits);
-    let mut calls = applier.begin(empty()).unwrap();
-    let due = calls.apply(Digest::default(), &context(1), b"due 5").unwrap();
-    let expired = calls.expire(due.digest, &context(2)).unwrap();
+    let mut calls = applier.begin(empty(), Digest::default()).unwrap();
+    calls.apply(&context(1), b"due 5").unwrap();
+    let expired = calls.expire(&context(2)).unwrap();
     assert_eq!(expired.outcome, replied(""));
-    let layer = calls.finish();
+    let (layer, _) = calls.finish();
     assert_eq!(layer.due(), Some(None));
     assert_eq!(layer.get(b"expired").unwrap().unwrap(), &1002u64.to_be_bytes()[..]);
 }
@@ -119,11 +118,11 @@ fn expire_writes_and_clears_its_alarm_first() {
 fn an_expire_that_fails_writes_nothing_and_does_not_come_back() {
     let (plugin, limits) = (guest("trap-in-expire"), profile());
     let mut applier = plugin.applier(&limits);
-    let mut calls = applier.begin(empty()).unwrap();
-    let expired = calls.expire(Digest::default(), &context(1)).unwrap();
+    let mut calls = applier.begin(empty(), Digest::default()).unwrap();
+    let expired = calls.expire(&context(1)).unwrap();
     assert_eq!(expired.outcome, trapped("unreachable code reached"));
-    assert_eq!(calls.apply(expired.digest, &context(2), b"put a 1").unwrap().outcome, replied("done"));
-    let layer = calls.finish();
+    assert_eq!(calls.apply(&context(2), b"put a 1").unwrap().outcome, replied("done"));
+    let (layer, _) = calls.finish();
     assert_eq!((puts(&layer), layer.due()), (vec![("a".into(), "1".into())], Some(None)));
 }
 

@@ -78,15 +78,15 @@ fn a_state_that_cannot_be_read_is_a_local_fault_and_no_outcome() {
     let (plugin, limits) = (hostile(), profile());
     for command in ["get", "scan-all", "scan-forever", "flood-host"] {
         let mut applier = plugin.applier(&limits);
-        let mut calls = applier.begin(Arc::new(Broken)).unwrap();
-        let result = calls.apply(Default::default(), &context(1), command.as_bytes());
+        let mut calls = applier.begin(Arc::new(Broken), Default::default()).unwrap();
+        let result = calls.apply(&context(1), command.as_bytes());
         assert!(matches!(result, Err(LocalFault::State(_))), "{command}: {result:?}");
         let result = plugin.reader(&limits).query(Arc::new(Broken), &context(0), command.as_bytes());
         assert!(matches!(result, Err(LocalFault::State(_))), "{command}: {result:?}");
     }
     let mut applier = plugin.applier(&limits);
-    let mut calls = applier.begin(Arc::new(Broken)).unwrap();
-    let applied = calls.apply(Default::default(), &context(1), b"trap").unwrap();
+    let mut calls = applier.begin(Arc::new(Broken), Default::default()).unwrap();
+    let applied = calls.apply(&context(1), b"trap").unwrap();
     assert!(matches!(applied.outcome, Outcome::Failed(_)), "a trap is an outcome, whatever the disk does");
 }
 

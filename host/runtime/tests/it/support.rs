@@ -53,16 +53,23 @@ pub(crate) fn entry(
     state: Arc<dyn StateReader>,
     commands: &[&str],
 ) -> (Vec<Applied>, Layer) {
+    let (applied, layer, _) = entry_and_digest(plugin, limits, state, commands);
+    (applied, layer)
+}
+
+/// The same, with the tenant's first link of effect digests.
+pub(crate) fn entry_and_digest(
+    plugin: &Plugin,
+    limits: &Arc<Profile>,
+    state: Arc<dyn StateReader>,
+    commands: &[&str],
+) -> (Vec<Applied>, Layer, Digest) {
     let mut applier = plugin.applier(limits);
-    let mut calls = applier.begin(state).unwrap();
-    let mut digest = Digest::default();
-    let mut all = Vec::new();
-    for (at, command) in commands.iter().enumerate() {
-        let applied = calls.apply(digest, &context(at as u64 + 1), command.as_bytes()).unwrap();
-        digest = applied.digest;
-        all.push(applied);
-    }
-    (all, calls.finish())
+    let mut calls = applier.begin(state, Digest::default()).unwrap();
+    let apply = |(at, command): (usize, &&str)| calls.apply(&context(at as u64 + 1), command.as_bytes());
+    let all = commands.iter().enumerate().map(apply).collect::<Result<_, _>>().unwrap();
+    let (layer, digest) = calls.finish();
+    (all, layer, digest)
 }
 
 /// The outcome of one command under `limits`.

@@ -18,8 +18,8 @@ fn plugin(declarations: &str, body: &str) -> Plugin {
 
 fn apply(plugin: &Plugin, limits: &Profile) -> (Outcome, u64) {
     let mut applier = plugin.applier(&Arc::new(limits.clone()));
-    let mut calls = applier.begin(empty()).unwrap();
-    let applied = calls.apply(Digest::default(), &context(1), b"command").unwrap();
+    let mut calls = applier.begin(empty(), Digest::default()).unwrap();
+    let applied = calls.apply(&context(1), b"command").unwrap();
     (applied.outcome, applied.fuel)
 }
 

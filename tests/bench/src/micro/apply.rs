@@ -59,12 +59,10 @@ fn entry(applier: &mut Applier, puts: &[Put]) -> Result<(Duration, Duration)> {
     applier.warm()?;
     let warm = start.elapsed();
     let start = Instant::now();
-    let mut digest = Digest::default();
-    let mut calls = applier.begin(Arc::new(EmptyState))?;
+    let mut calls = applier.begin(Arc::new(EmptyState), Digest::default())?;
     for (sequence, put) in (1..).zip(puts) {
-        let applied = calls.apply(digest, &context(sequence), &put.command)?;
+        let applied = calls.apply(&context(sequence), &put.command)?;
         ensure!(applied.outcome.took_effect(), "a put was refused: {:?}", applied.outcome);
-        digest = applied.digest;
     }
     drop(calls.finish());
     Ok((warm, start.elapsed()))
@@ -76,11 +74,11 @@ pub(super) fn calls(report: &mut Report, plugin: &Plugin) -> Result<()> {
     let (mut expires, mut validates) = (Samples::default(), Samples::default());
     let puts = puts(0, 1);
     let mut applier = plugin.applier(&limits);
-    let mut calls = applier.begin(Arc::new(EmptyState))?;
+    let mut calls = applier.begin(Arc::new(EmptyState), Digest::default())?;
     let mut reader = plugin.reader(&limits);
     for call in 0..CALLS {
         let start = Instant::now();
-        let expired = calls.expire(Digest::default(), &context(1))?;
+        let expired = calls.expire(&context(1))?;
         let expire = start.elapsed();
         ensure!(expired.outcome.took_effect(), "expire failed: {:?}", expired.outcome);
         let mut validate = Duration::ZERO;

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow};
 use bytes::Bytes;
-use mortise_core::digest::{Digest, effect_digest};
+use mortise_core::digest::{Digest, EffectHasher};
 use mortise_core::outcome::Outcome;
 use mortise_core::overlay::Overlay;
 use mortise_core::state::EmptyState;
@@ -23,16 +23,16 @@ pub(super) fn entry(puts: &[Put]) -> Result<Duration> {
     let start = Instant::now();
     let mut overlay = Overlay::new(Arc::new(EmptyState));
     let mut memory = Memory::new();
-    let mut digest = Digest::default();
+    let mut link = EffectHasher::new(Digest::default());
     for (sequence, put) in (1..).zip(puts) {
         let context = Context { sequence, time_ms: context(sequence).time.0, principal: None };
         let command = Protobuf::decode(put.command.to_vec()).map_err(refused)?;
         let reply = Kv::apply(&mut memory.transaction(), &context, command).map_err(refused)?;
         let reply = Protobuf::encode(&reply).map_err(refused)?;
-        digest = write(&mut overlay, digest, sequence, put, reply.into());
+        write(&mut overlay, &mut link, sequence, put, reply.into());
     }
     drop((overlay.into_layer(), memory));
-    std::hint::black_box(digest);
+    std::hint::black_box(link.finish());
     Ok(start.elapsed())
 }
 
@@ -40,21 +40,19 @@ pub(super) fn entry(puts: &[Put]) -> Result<Duration> {
 pub(super) fn overlay_and_digest(puts: &[Put]) -> Duration {
     let start = Instant::now();
     let mut overlay = Overlay::new(Arc::new(EmptyState));
-    let mut digest = Digest::default();
+    let mut link = EffectHasher::new(Digest::default());
     for (sequence, put) in (1..).zip(puts) {
-        digest = write(&mut overlay, digest, sequence, put, Bytes::from_static(&[8, 1]));
+        write(&mut overlay, &mut link, sequence, put, Bytes::from_static(&[8, 1]));
     }
     drop(overlay.into_layer());
-    std::hint::black_box(digest);
+    std::hint::black_box(link.finish());
     start.elapsed()
 }
 
-fn write(overlay: &mut Overlay, previous: Digest, sequence: u64, put: &Put, reply: Bytes) -> Digest {
+fn write(overlay: &mut Overlay, link: &mut EffectHasher, sequence: u64, put: &Put, reply: Bytes) {
     // Key and value are copied, as they are out of a guest's memory.
     let value = Bytes::copy_from_slice(&[0x61; VALUE_BYTES]);
     overlay.command_mut().put(Bytes::copy_from_slice(&put.key), value);
-    let outcome = Outcome::Applied(reply);
-    let digest = effect_digest(previous, &context(sequence), &outcome, overlay.command());
+    link.add(&context(sequence), &Outcome::Applied(reply), overlay.command());
     overlay.accept();
-    digest
 }
