@@ -1,13 +1,13 @@
 //! Writes that reach the database at once.
 
-use std::collections::BTreeMap;
+use std::ops::{Bound, Range};
 
 use bytes::Bytes;
 use fjall::{UserKey, UserValue};
 use mortise_core::ids::{GroupId, Installation, TenantId};
 use mortise_core::layer::Layer;
 
-use super::keys::{Prefix, VALUE_BYTES_MAX};
+use super::keys::{Bounds, Prefix, VALUE_BYTES_MAX};
 use super::{StateDb, StateDbError, failed};
 
 /// Writes to commit at once. A later call overrides what an earlier one wrote to the same key.
@@ -18,15 +18,16 @@ use super::{StateDb, StateDbError, failed};
 pub struct StateBatch {
     db: StateDb,
     group: GroupId,
-    /// fjall gives all writes of a batch one sequence number, so it must not see a key twice. `None`: deleted.
-    writes: BTreeMap<UserKey, Option<UserValue>>,
+    /// In the order of the calls; `None`: deleted. An entry's writes come in key order, so sorting them once at the end
+    /// costs next to nothing, where keeping them sorted costs as much as the database itself.
+    writes: Vec<(UserKey, Option<UserValue>)>,
     /// Where keys are put together.
     scratch: Vec<u8>,
 }
 
 impl StateBatch {
     pub(super) fn new(db: StateDb, group: GroupId) -> Self {
-        Self { db, group, writes: BTreeMap::new(), scratch: Vec::new() }
+        Self { db, group, writes: Vec::new(), scratch: Vec::new() }
     }
 
     /// Whether there is nothing to commit.
@@ -34,8 +35,9 @@ impl StateBatch {
         self.writes.is_empty()
     }
 
-    /// How many keys will be written.
-    pub fn len(&self) -> usize {
+    /// How many keys will be written. Sorts what was collected: not for after every write.
+    pub fn len(&mut self) -> usize {
+        self.settle();
         self.writes.len()
     }
 
@@ -99,14 +101,16 @@ impl StateBatch {
         let mut ranges = layer.ranges().peekable();
         if ranges.peek().is_some() {
             let view = self.db.view();
+            self.settle();
+            let settled = self.writes.len();
             for range in ranges {
                 let Some(bounds) = prefix.bounds(range) else { continue };
-                let pending = (bounds.0.as_ref().map(Vec::as_slice), bounds.1.as_ref().map(Vec::as_slice));
-                for (_, value) in self.writes.range_mut::<[u8], _>(pending) {
+                let pending = within(&self.writes[..settled], &bounds);
+                for (_, value) in &mut self.writes[pending] {
                     *value = None;
                 }
                 for key in view.keys(&prefix, range) {
-                    self.writes.insert(key?, None);
+                    self.writes.push((key?, None));
                 }
             }
         }
@@ -121,7 +125,8 @@ impl StateBatch {
     ///
     /// # Errors
     /// After a failure the database takes no more writes; the process must stop.
-    pub fn commit(self) -> Result<(), StateDbError> {
+    pub fn commit(mut self) -> Result<(), StateDbError> {
+        self.settle();
         let mut batch = fjall::OwnedWriteBatch::with_capacity(self.db.database.clone(), self.writes.len())
             .durability(Some(fjall::PersistMode::Buffer));
         for (key, value) in self.writes {
@@ -144,7 +149,36 @@ impl StateBatch {
         if bytes > VALUE_BYTES_MAX {
             return Err(StateDbError::ValueTooLong { bytes, max: VALUE_BYTES_MAX });
         }
-        self.writes.insert(self.scratch.as_slice().into(), value.map(UserValue::from));
+        self.writes.push((self.scratch.as_slice().into(), value.map(UserValue::from)));
         Ok(())
     }
+
+    /// Sorts the writes, and of those to one key keeps the last: fjall gives all writes of a batch one sequence number,
+    /// so it must not see a key twice.
+    fn settle(&mut self) {
+        // Stable, and linear where the writes are in order already.
+        self.writes.sort_by(|(one, _), (two, _)| one.cmp(two));
+        self.writes.dedup_by(|later, kept| {
+            let same = later.0 == kept.0;
+            if same {
+                std::mem::swap(later, kept);
+            }
+            same
+        });
+    }
+}
+
+/// Which of the sorted writes lie within the bounds.
+fn within(writes: &[(UserKey, Option<UserValue>)], bounds: &Bounds) -> Range<usize> {
+    let start = match &bounds.0 {
+        Bound::Included(start) => writes.partition_point(|(key, _)| **key < **start),
+        Bound::Excluded(start) => writes.partition_point(|(key, _)| **key <= **start),
+        Bound::Unbounded => 0,
+    };
+    let end = match &bounds.1 {
+        Bound::Included(end) => writes.partition_point(|(key, _)| **key <= **end),
+        Bound::Excluded(end) => writes.partition_point(|(key, _)| **key < **end),
+        Bound::Unbounded => writes.len(),
+    };
+    start..end.max(start)
 }
