@@ -10,12 +10,14 @@
 pub mod disk;
 pub mod folder;
 pub mod log;
+pub mod small_file;
 pub mod snapshot;
 pub mod state;
 
 pub use disk::{Disk, DiskFile, FaultyDisk, MemoryDisk, RealDisk};
 pub use folder::{DataFolder, FolderError, ScratchFile};
 pub use log::{Log, LogError, LogOptions, LogReader, LogRecord, Recovery};
+pub use small_file::{SmallFile, SmallFileError};
 pub use snapshot::{
     Section, SnapshotDecoder, SnapshotEncoder, SnapshotError, SnapshotInfo, SnapshotReader, SnapshotWriter,
 };
