@@ -1,6 +1,8 @@
 //! Digests by which replicas, snapshots and `mortise verify` are compared. BLAKE3.
 
 use crate::codec::Writer;
+use crate::entry::Entry;
+use crate::ids::TenantId;
 use crate::layer::Layer;
 use crate::outcome::Outcome;
 use crate::state::{Direction, KeyRange, StateError, StateReader};
@@ -81,6 +83,22 @@ impl EffectHasher {
         self.hasher.update(self.buffer.written());
         Digest(*self.hasher.finalize().as_bytes())
     }
+}
+
+/// The next link of a group's chain of effect digests: H(previous, position, time, whether the entry was refused, the
+/// chains of the tenants it changed, in the order of their first commands).
+pub fn entry_digest(
+    previous: Digest,
+    entry: &Entry,
+    refused: bool,
+    changed: &[(TenantId, Digest)],
+) -> Digest {
+    let mut writer = Writer::with_capacity(96 + 40 * changed.len());
+    writer.raw(&previous.0).u64(entry.epoch.0).u64(entry.index.0).u64(entry.time.0).bool(refused);
+    for (tenant, digest) in changed {
+        writer.u64(tenant.0).raw(&digest.0);
+    }
+    Digest(*blake3::hash(&writer.finish()).as_bytes())
 }
 
 /// The digest over a state: every pair in key order, with lengths. Equal digests mean equal states.

@@ -48,7 +48,7 @@ pub use mutants::Mutant;
 pub use options::Options;
 pub use snapshot::SnapshotMeta;
 pub use stored::{HardState, Promise, Stored};
-pub use view::{RoleKind, View};
+pub use view::{Progress, RoleKind, View};
 
 use self::effect::WriteId as Save;
 use self::follower::Follower;

@@ -58,7 +58,32 @@ pub struct View {
     pub established: bool,
 }
 
+/// How far a replica is in its log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// The log's last entry.
+    pub last: Position,
+    /// The log is durable up to here.
+    pub durable: LogIndex,
+    /// Known to be committed.
+    pub commit: LogIndex,
+    /// Applied.
+    pub applied: LogIndex,
+}
+
 impl Replica {
+    /// The node it is on.
+    pub fn node(&self) -> NodeId {
+        self.shared.me()
+    }
+
+    /// How far it is: cheap, unlike [`view`](Self::view).
+    pub fn progress(&self) -> Progress {
+        let shared = &self.shared;
+        let (last, durable) = (shared.log.last(), shared.log.durable());
+        Progress { last, durable, commit: shared.commit, applied: shared.applied }
+    }
+
     /// The replica seen from outside.
     pub fn view(&self) -> View {
         let shared = &self.shared;

@@ -314,6 +314,11 @@ fn command(write: Write) -> Command {
 }
 
 impl Waiter {
+    /// Bytes of the command.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     fn new(write: &Write, sink: &Arc<dyn AnswerSink>) -> Self {
         Self {
             sink: sink.clone(),

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use mortise_core::digest::{Digest, StateDigest};
+use mortise_core::group::NodeId;
 use mortise_core::ids::{LogIndex, PluginDigest, Sequence, SessionId, TenantId};
 use mortise_core::outcome::{Failure, Rejection};
 use mortise_runtime::{LoadError, Manifest};
@@ -98,6 +99,17 @@ pub enum WriteError {
     /// A newer stream took over the session.
     #[error("a newer stream took over this session")]
     Superseded,
+    /// This node does not lead the group. Nothing was logged.
+    #[error("this node does not lead the group{}", .leader.map(|leader| format!(": node {leader} may")).unwrap_or_default())]
+    NotLeader {
+        /// Who may.
+        leader: Option<NodeId>,
+    },
+    /// This node led the group when it took the write, and does not any more; whether the write took effect is unknown.
+    #[error(
+        "this node has lost the leadership while the write was under way: ask again, in the same session"
+    )]
+    LeadershipLost,
     /// The node is stopping.
     #[error("the node is shutting down")]
     ShuttingDown,

@@ -1,9 +1,13 @@
 //! The apply thread: carries out committed entries in order, and begins snapshots between two of them.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
+use anyhow::Context;
 use crossbeam_channel::{Receiver, Sender};
 use mortise_core::entry::Entry;
+use mortise_core::ids::LogIndex;
+use mortise_storage::log::LogReader;
 use tokio::sync::oneshot;
 
 use super::api::{AdminError, SnapshotTaken};
@@ -15,6 +19,13 @@ use super::snapshot::{SnapshotSource, Snapshots};
 pub(crate) enum ApplyJob {
     /// The next committed entry.
     Entry(Arc<Entry>),
+    /// The next committed entries are to be read from the log.
+    Logged {
+        /// The first of them.
+        first: LogIndex,
+        /// The last of them.
+        last: LogIndex,
+    },
     /// Take a snapshot as of now; somebody may wait for it.
     Snapshot(Option<SnapshotReply>),
     /// Lend what a snapshot is made of, for an export.
@@ -26,28 +37,73 @@ pub(crate) enum ApplyJob {
 /// Where the result of a snapshot goes.
 pub(crate) type SnapshotReply = oneshot::Sender<Result<SnapshotTaken, AdminError>>;
 
-/// Runs until told to stop, or until a fault.
-pub(crate) fn run(mut machine: Machine, jobs: &Receiver<ApplyJob>, events: &Sender<Event>) {
-    let snapshots = Snapshots::new(machine.shared.clone(), events.clone());
-    while let Ok(job) = jobs.recv() {
-        match job {
-            ApplyJob::Entry(entry) => match machine.apply(&entry) {
-                Ok(result) => {
-                    // The driver is gone only when the replica stops.
-                    let _ = events.send(Event::Applied(entry.index, result));
-                    if let Err(fault) = machine.warm(entry.index) {
-                        return stop(events, fault.into());
-                    }
-                }
-                Err(fault) => return stop(events, fault.into()),
-            },
-            ApplyJob::Snapshot(reply) => snapshots.take(SnapshotSource::of(&machine.shared), reply),
-            ApplyJob::Source(reply) => drop(reply.send(SnapshotSource::of(&machine.shared))),
-            ApplyJob::Stop => return,
-        }
-    }
+/// Bytes of log read at once.
+const READ_BYTES: usize = 8 << 20;
+/// How often a long way through the log says how far it is.
+const REPORT_EVERY: Duration = Duration::from_secs(2);
+
+/// The apply thread.
+pub(crate) struct Apply {
+    pub(crate) machine: Machine,
+    pub(crate) log: LogReader,
+    pub(crate) events: Sender<Event>,
 }
 
-fn stop(events: &Sender<Event>, fault: anyhow::Error) {
-    let _ = events.send(Event::Fault(format!("apply: {fault:#}")));
+impl Apply {
+    /// Runs until told to stop, or until a fault.
+    pub(crate) fn run(mut self, jobs: &Receiver<ApplyJob>) {
+        let snapshots = Snapshots::new(self.machine.shared.clone(), self.events.clone());
+        while let Ok(job) = jobs.recv() {
+            let done = match job {
+                ApplyJob::Entry(entry) => self.entry(&entry),
+                ApplyJob::Logged { first, last } => self.logged(first, last),
+                ApplyJob::Snapshot(reply) => {
+                    snapshots.take(SnapshotSource::of(&self.machine.shared), reply);
+                    Ok(())
+                }
+                ApplyJob::Source(reply) => {
+                    // Whoever exports may be gone.
+                    let _ = reply.send(SnapshotSource::of(&self.machine.shared));
+                    Ok(())
+                }
+                ApplyJob::Stop => return,
+            };
+            if let Err(fault) = done {
+                let _ = self.events.send(Event::Fault(format!("apply: {fault:#}")));
+                return;
+            }
+        }
+    }
+
+    fn entry(&mut self, entry: &Entry) -> anyhow::Result<()> {
+        let result = self.machine.apply(entry)?;
+        let digest = self.machine.shared.tables().applied.digest;
+        // The driver is gone only when the replica stops.
+        let _ = self.events.send(Event::Applied(entry.index, digest, result));
+        Ok(self.machine.warm(entry.index)?)
+    }
+
+    /// Entries that this replica did not propose, or not in this life.
+    fn logged(&mut self, first: LogIndex, last: LogIndex) -> anyhow::Result<()> {
+        let (start, mut reported) = (Instant::now(), Instant::now());
+        let mut next = first;
+        while next <= last {
+            let records = self.log.read(next, READ_BYTES)?;
+            anyhow::ensure!(!records.is_empty(), "entry {next} is not in the log");
+            for record in records.into_iter().take_while(|record| record.index <= last) {
+                let entry = Entry::decode(record.epoch, record.index, record.payload)
+                    .with_context(|| format!("entry {} of the log", record.index))?;
+                self.entry(&entry)?;
+                next = record.index.next();
+            }
+            if reported.elapsed() >= REPORT_EVERY {
+                reported = Instant::now();
+                tracing::info!(at = next.0, last = last.0, "applying the log");
+            }
+        }
+        if start.elapsed() >= REPORT_EVERY {
+            tracing::info!(entries = next.0 - first.0, took = ?start.elapsed(), "applied the log");
+        }
+        Ok(())
+    }
 }

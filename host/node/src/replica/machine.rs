@@ -13,7 +13,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use mortise_core::codec::Writer;
-use mortise_core::digest::Context;
+use mortise_core::digest::{Context, Digest, entry_digest};
 use mortise_core::entry::{Body, Command, Entry, SessionChange};
 use mortise_core::ids::{LogIndex, PluginDigest, Sequence, SessionId, TenantId};
 use mortise_core::layer::Effect;
@@ -106,7 +106,14 @@ impl Machine {
             }
             body => {
                 let done = self.other(entry, body, &mut batch)?;
-                self.commit(entry, batch, |_| {})?;
+                let refused = done.is_err();
+                let tenant = match body {
+                    Body::Expire { tenant } => {
+                        self.shared.tables().tenants.get(tenant).map(|t| (*tenant, t.digest))
+                    }
+                    _ => None,
+                };
+                self.commit(entry, batch, refused, tenant.as_slice(), |_| {})?;
                 (EntryResult::Other(done), 0)
             }
         };
@@ -132,7 +139,8 @@ impl Machine {
         if entry.epoch < tables.applied.epoch || entry.time < tables.applied.time {
             return Err(contradiction("its epoch or its time goes back".into()));
         }
-        if entry.profile != tables.profile.version {
+        // Nothing runs in an entry that begins an epoch: its leader may not have applied the newest profile.
+        if entry.profile != tables.profile.version && entry.body != Body::EpochStart {
             let (named, present) = (entry.profile, tables.profile.version);
             return Err(contradiction(format!("it names profile {named}, in force is {present}")));
         }
@@ -144,10 +152,13 @@ impl Machine {
         &self,
         entry: &Entry,
         mut batch: StateBatch,
+        refused: bool,
+        changed: &[(TenantId, Digest)],
         publish: impl FnOnce(&mut Tables),
     ) -> Result<(), Fault> {
         let mut applied = self.shared.tables().applied;
         (applied.index, applied.epoch, applied.time) = (entry.index, entry.epoch, entry.time);
+        applied.digest = entry_digest(applied.digest, entry, refused, changed);
         applied.put(&mut batch)?;
         batch.commit()?;
         let mut tables = self.shared.tables_mut();
@@ -177,7 +188,9 @@ impl Machine {
         let results: Vec<CommandResult> =
             results.into_iter().map(|result| result.unwrap_or(CommandResult::NoSuchTenant)).collect();
         self.record(entry, commands, &plan.executed, &results, &mut batch)?;
-        self.commit(entry, batch, |tables| {
+        let changed: Vec<(TenantId, Digest)> =
+            tenants.iter().map(|(id, tenant)| (*id, tenant.digest)).collect();
+        self.commit(entry, batch, false, &changed, |tables| {
             for (id, tenant) in tenants {
                 tables.insert_tenant(id, tenant);
             }

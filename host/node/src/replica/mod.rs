@@ -14,6 +14,7 @@ mod janitor;
 mod machine;
 mod open;
 mod options;
+mod outside;
 mod plan;
 mod plugin_log;
 mod query;

@@ -3,36 +3,37 @@
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender};
 use mortise_core::codec::DecodeError;
-use mortise_core::entry::Entry;
+use mortise_core::entry::Stamp;
+use mortise_core::group::RecordError;
 use mortise_core::ids::{Epoch, LogIndex};
+use mortise_core::replica::{EpochTable, HardState, Options, Position, Replica as Core, Stored};
 use mortise_runtime::{NATIVE_STACK_BYTES_MIN, Runtime};
 use mortise_storage::disk::Disk;
 use mortise_storage::snapshot::{list_snapshots, remove_leftovers};
 use mortise_storage::{
-    DataFolder, FolderError, Log, LogError, LogOptions, LogReader, SnapshotReader, StateDb, StateDbError,
-    StateDbOptions,
+    DataFolder, FolderError, Log, LogError, LogOptions, SmallFile, SmallFileError, SnapshotReader, StateDb,
+    StateDbError, StateDbOptions,
 };
 use tokio::sync::oneshot;
 
+use super::apply::Apply;
 use super::driver::Driver;
 use super::machine::{Fault, Machine};
 use super::options::ReplicaOptions;
+use super::outside::{self, Alone, Inbox};
 use super::query::Queries;
-use super::shared::{Shared, lock};
+use super::shared::{Shared, lock, uptime};
 use super::snapshot::{SnapshotError, restore_group};
 use super::tables::{Tables, TablesError};
-use super::writer::note_extent;
-use super::{Replica, WriteError, apply, janitor, writer};
+use super::writer::{Files, HARD_STATE_FILE, note_extent};
+use super::{Replica, WriteError, janitor, writer};
 use crate::metrics::Metrics;
 
-/// Bytes of log read at once during replay.
-const REPLAY_BYTES: usize = 8 << 20;
-/// How often replay says how far it is.
-const REPLAY_REPORT_EVERY: Duration = Duration::from_secs(2);
+/// Bytes of log read at once to find where epochs begin.
+const SCAN_BYTES: usize = 8 << 20;
 
 /// Why a replica could not start. Nothing was deleted.
 #[derive(Debug, thiserror::Error)]
@@ -79,22 +80,34 @@ pub enum StartError {
         /// The state's last index.
         applied: LogIndex,
     },
-    /// An entry cannot be read.
-    #[error("entry {index} of the log: {error}")]
-    Entry {
-        /// Its index.
-        index: LogIndex,
-        /// Why.
-        error: DecodeError,
+    /// The replica's small state cannot be read.
+    #[error("read the replica's state of its group: {0}; restore the data folder from a copy")]
+    HardState(#[from] SmallFileError),
+    /// The replica's small state says what it cannot.
+    #[error("read the replica's state of its group: {0}; restore the data folder from a copy")]
+    Malformed(#[from] DecodeError),
+    /// There is a log without the small state that belongs to it.
+    #[error(
+        "the file `{HARD_STATE_FILE}` is missing beside a log that ends at entry {last}: restore the data folder from a copy"
+    )]
+    HardStateLost {
+        /// Last index of the log.
+        last: LogIndex,
     },
-    /// An entry cannot be applied.
-    #[error("apply the log: {0}")]
-    Apply(#[from] Fault),
+    /// The record of a group of one cannot be.
+    #[error(transparent)]
+    Record(#[from] RecordError),
+    /// A snapshot does not restore.
+    #[error("restore the state: {0}")]
+    Restore(#[from] Fault),
+    /// The system gives no random number.
+    #[error("ask the system for a random number: {0}")]
+    Random(getrandom::Error),
     /// A thread cannot be started.
     #[error("start a thread: {0}")]
     Thread(std::io::Error),
     /// The replica stopped while it started.
-    #[error("begin an epoch: {0}")]
+    #[error("begin to lead: {0}")]
     Begin(WriteError),
 }
 
@@ -154,10 +167,45 @@ pub(crate) fn start(
     shared.check_disk();
     note_extent(&log, &shared);
     note_snapshot(&shared)?;
-    let mut machine = Machine::new(shared.clone());
-    replay(&mut machine, &shared, &log.reader())?;
-    let epoch = log.last_epoch().max(shared.tables().applied.epoch).next();
-    launch(shared, machine, log, epoch)
+    let hard = SmallFile::new(shared.disk.clone(), HARD_STATE_FILE);
+    let stored = stored(&shared, &log, &hard)?;
+    launch(shared, Files { log, hard }, stored)
+}
+
+/// What the data folder holds, as the core wants to know it.
+fn stored(shared: &Shared, log: &Log, hard: &SmallFile) -> Result<Stored, StartError> {
+    let saved = hard.read()?.map(HardState::decode).transpose()?;
+    let (first, last) = (log.first_index(), log.last_index());
+    let tables = shared.tables();
+    if saved.is_none() && last > LogIndex(0) {
+        return Err(StartError::HardStateLost { last });
+    }
+    let mut epochs: Vec<(Epoch, LogIndex)> =
+        tables.epochs.iter().map(|(epoch, start)| (*epoch, *start)).collect();
+    let mut stamp = Stamp { time: tables.applied.time, profile: tables.profile.version };
+    let (reader, mut next) = (log.reader(), tables.applied.index.next().max(first));
+    while next <= last {
+        for record in reader.read(next, SCAN_BYTES)? {
+            if epochs.last().is_none_or(|(epoch, _)| *epoch < record.epoch) {
+                epochs.push((record.epoch, record.index));
+            }
+            stamp = Stamp::peek(&record.payload)?;
+            next = record.index.next();
+        }
+    }
+    let epochs = EpochTable::from_starts(epochs).ok_or(DecodeError::Malformed { what: "epochs" })?;
+    let base = LogIndex(first.0.saturating_sub(1));
+    Ok(Stored {
+        intact: saved.is_some(),
+        hard: saved.unwrap_or_default(),
+        base: Position { epoch: epochs.epoch_at(base), index: base },
+        last: Position { epoch: log.last_epoch(), index: last },
+        epochs,
+        stamp,
+        applied: tables.applied.index,
+        digest: tables.applied.digest,
+        snapshot: None,
+    })
 }
 
 /// Reads the tables, or rebuilds them and the state from a snapshot where the log does not reach back to them.
@@ -204,32 +252,7 @@ fn note_snapshot(shared: &Shared) -> Result<(), StartError> {
     Ok(())
 }
 
-/// Applies what the log holds beyond the state.
-fn replay(machine: &mut Machine, shared: &Shared, log: &LogReader) -> Result<(), StartError> {
-    let (start, mut reported) = (Instant::now(), Instant::now());
-    let first = shared.tables().applied.index.next();
-    let last = log.last_index();
-    let mut next = first;
-    while next <= last {
-        for record in log.read(next, REPLAY_BYTES)? {
-            let entry = Entry::decode(record.epoch, record.index, record.payload)
-                .map_err(|error| StartError::Entry { index: record.index, error })?;
-            machine.apply(&entry)?;
-            next = record.index.next();
-        }
-        if reported.elapsed() >= REPLAY_REPORT_EVERY {
-            reported = Instant::now();
-            tracing::info!(at = next.0, last = last.0, "replaying the log");
-        }
-    }
-    if next > first {
-        tracing::info!(entries = next.0 - first.0, took = ?start.elapsed(), "replayed the log");
-    }
-    Ok(())
-}
-
-fn launch(shared: Arc<Shared>, machine: Machine, log: Log, epoch: Epoch) -> Result<Replica, StartError> {
-    shared.positions.epoch.store(epoch.0, Ordering::Relaxed);
+fn launch(shared: Arc<Shared>, files: Files, stored: Stored) -> Result<Replica, StartError> {
     // None of these channels has a bound of its own: writes are bounded by `InFlight`, entries by the writes in
     // them, and everything else by its caller waiting for an answer.
     let (events, event_queue) = crossbeam_channel::unbounded();
@@ -237,17 +260,22 @@ fn launch(shared: Arc<Shared>, machine: Machine, log: Log, epoch: Epoch) -> Resu
     let (apply_jobs, apply_queue) = crossbeam_channel::unbounded();
     let (janitor_stop, janitor_stopped) = crossbeam_channel::bounded(0);
     let (started, waits) = oneshot::channel();
-    let driver = Driver::new(shared.clone(), event_queue, writer_jobs, apply_jobs.clone(), epoch);
+    let boot = outside::boot_after(stored.hard.promised.boot);
+    let seed = getrandom::u64().map_err(StartError::Random)?;
+    let options = Options::new(0, shared.group, outside::ALONE, boot, seed);
+    let outside = Arc::new(Alone::new(Inbox(events.clone()), stored.hard.seen.clone())?);
+    let core = Core::new(options, stored, uptime());
+    let apply =
+        Apply { machine: Machine::new(shared.clone()), log: files.log.reader(), events: events.clone() };
+    let (s, a) = (shared.clone(), apply_jobs.clone());
+    let driver = Driver::new(s, core, outside, event_queue, writer_jobs, a, started);
     let handles = vec![
         spawn("log", {
             let (s, e) = (shared.clone(), events.clone());
-            move || writer::run(log, &s, &writer_queue, &e)
+            move || writer::run(files, &s, &writer_queue, &e)
         })?,
-        spawn("apply", {
-            let e = events.clone();
-            move || apply::run(machine, &apply_queue, &e)
-        })?,
-        spawn("driver", move || driver.run(started))?,
+        spawn("apply", move || apply.run(&apply_queue))?,
+        spawn("driver", move || driver.run())?,
         spawn("janitor", {
             let s = shared.clone();
             let stop: Receiver<()> = janitor_stopped;
@@ -274,6 +302,6 @@ fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<(
 
 impl From<SnapshotError> for StartError {
     fn from(error: SnapshotError) -> Self {
-        Self::Apply(Fault::Snapshot(error))
+        Self::Restore(Fault::Snapshot(error))
     }
 }

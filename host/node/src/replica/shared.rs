@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use mortise_core::ids::{GroupId, TenantId};
+use mortise_core::replica::MonoTime;
 use mortise_core::time::LogTime;
 use mortise_runtime::Runtime;
 use mortise_storage::disk::Disk;
@@ -199,6 +200,15 @@ impl Shared {
 /// Locks, also where another holder panicked: what is behind our locks is valid after every statement.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Microseconds on a clock that goes on while the machine sleeps, and never goes back.
+pub(crate) fn uptime() -> MonoTime {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    // The kernel gives no negative numbers for this clock.
+    let (seconds, nanos) =
+        (u64::try_from(time.tv_sec).unwrap_or(0), u64::try_from(time.tv_nsec).unwrap_or(0));
+    MonoTime(seconds.saturating_mul(1_000_000).saturating_add(nanos / 1_000))
 }
 
 /// This machine's clock, in milliseconds since 1970-01-01 UTC.

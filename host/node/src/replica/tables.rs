@@ -37,6 +37,8 @@ pub(crate) struct Applied {
     pub last_tenant: u64,
     /// The largest installation number ever given.
     pub last_installation: u64,
+    /// Chain over the effects of all entries: equal digests mean equal histories.
+    pub digest: Digest,
 }
 
 /// A living tenant.
@@ -220,7 +222,7 @@ impl Applied {
 
     pub(crate) fn encode(&self, writer: &mut Writer) {
         writer.u64(self.index.0).u64(self.epoch.0).u64(self.time.0);
-        writer.u64(self.last_tenant).u64(self.last_installation);
+        writer.u64(self.last_tenant).u64(self.last_installation).raw(&self.digest.0);
     }
 
     pub(crate) fn decode_fields(reader: &mut Reader) -> Result<Self, DecodeError> {
@@ -230,6 +232,7 @@ impl Applied {
             time: LogTime(reader.u64("log time")?),
             last_tenant: reader.u64("last tenant")?,
             last_installation: reader.u64("last installation")?,
+            digest: Digest(reader.array("effect digest")?),
         })
     }
 

@@ -1,4 +1,4 @@
-//! The log writer: one thread that appends and fsyncs, for as many records at a time as have gathered.
+//! The log writer: one thread that writes and fsyncs, for as much at a time as has gathered.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -6,59 +6,108 @@ use std::time::Instant;
 
 use crossbeam_channel::{Receiver, Sender};
 use mortise_core::ids::LogIndex;
-use mortise_storage::log::{Log, LogError, LogRecord};
+use mortise_core::replica::{LogEntry, Write, WriteId};
+use mortise_storage::SmallFile;
+use mortise_storage::log::{Log, LogRecord};
 
 use super::driver::Event;
 use super::shared::Shared;
 
+/// The file of a replica's small state, in its data folder.
+pub(crate) const HARD_STATE_FILE: &str = "REPLICA";
+
 /// What the log writer is told.
 pub(crate) enum WriterJob {
-    /// Make these durable, then report [`Event::Flushed`].
-    Append(Vec<LogRecord>),
+    /// Make these durable, then report [`Event::Durable`] with the last one.
+    Write(Vec<(WriteId, Write)>),
     /// A snapshot and the state, both fsynced, cover everything below this index.
     DropBelow(LogIndex),
     /// Stop.
     Stop,
 }
 
+/// What the log writer writes.
+pub(crate) struct Files {
+    pub(crate) log: Log,
+    pub(crate) hard: SmallFile,
+}
+
 /// Runs until told to stop, or until the log fails: a failed fsync is never tried again, because the pages may be
 /// gone.
-pub(crate) fn run(mut log: Log, shared: &Arc<Shared>, jobs: &Receiver<WriterJob>, events: &Sender<Event>) {
+pub(crate) fn run(
+    mut files: Files,
+    shared: &Arc<Shared>,
+    jobs: &Receiver<WriterJob>,
+    events: &Sender<Event>,
+) {
     loop {
-        let done = match next(&mut log, jobs) {
-            Ok(WriterJob::Append(records)) => append(&mut log, &records, shared).map(|last| {
+        let done = match next(&mut files, jobs) {
+            Ok(WriterJob::Write(writes)) => files.write(writes, shared).map(|last| {
                 // The driver is gone only when the replica stops.
-                let _ = events.send(Event::Flushed(last));
+                let _ = events.send(Event::Durable(last));
             }),
-            Ok(WriterJob::DropBelow(index)) => log.drop_below(index).map(|()| note_extent(&log, shared)),
+            Ok(WriterJob::DropBelow(index)) => files.drop_below(index, shared),
             Ok(WriterJob::Stop) => return,
             Err(error) => Err(error),
         };
         if let Err(error) = done {
             shared.metrics.fsync_failed();
-            let _ = events.send(Event::Fault(format!("write the log: {:#}", anyhow::Error::from(error))));
+            let _ = events.send(Event::Fault(format!("write the log: {error:#}")));
             return;
         }
     }
 }
 
 /// The next job. Where none waits, the log first gets its zeros: whoever waits for the last one has its answer.
-fn next(log: &mut Log, jobs: &Receiver<WriterJob>) -> Result<WriterJob, LogError> {
+fn next(files: &mut Files, jobs: &Receiver<WriterJob>) -> anyhow::Result<WriterJob> {
     if jobs.is_empty() {
-        log.fill_ahead()?;
+        files.log.fill_ahead()?;
     }
     // The driver is gone only when the replica stops.
     Ok(jobs.recv().unwrap_or(WriterJob::Stop))
 }
 
-fn append(log: &mut Log, records: &[LogRecord], shared: &Shared) -> Result<LogIndex, LogError> {
-    log.append(records)?;
-    let start = Instant::now();
-    log.sync()?;
-    let bytes = records.iter().map(|record| record.payload.len()).sum();
-    shared.metrics.fsync(start.elapsed(), records.len(), bytes);
-    note_extent(log, shared);
-    Ok(records.last().map_or(log.last_index(), |record| record.index))
+impl Files {
+    /// Carries out writes in their order, with one fsync of the log where they only append.
+    fn write(&mut self, writes: Vec<(WriteId, Write)>, shared: &Shared) -> anyhow::Result<WriteId> {
+        let mut last = WriteId(0);
+        let mut unsynced = (0, 0);
+        for (id, write) in writes {
+            last = id;
+            match write {
+                Write::Append(entries) => {
+                    unsynced.0 += entries.len();
+                    unsynced.1 += entries.iter().map(|entry| entry.payload.len()).sum::<usize>();
+                    let records: Vec<LogRecord> = entries.into_iter().map(record).collect();
+                    self.log.append(&records)?;
+                }
+                Write::Truncate { after } => self.log.truncate_after(after)?,
+                Write::Save(hard) => {
+                    // What was appended before must not be younger than the state that speaks of it.
+                    self.log.sync()?;
+                    self.hard.replace(&hard.encode())?;
+                }
+                Write::Install { .. } => anyhow::bail!("snapshots are not installed yet"),
+            }
+        }
+        let start = Instant::now();
+        self.log.sync()?;
+        if unsynced.0 > 0 {
+            shared.metrics.fsync(start.elapsed(), unsynced.0, unsynced.1);
+        }
+        note_extent(&self.log, shared);
+        Ok(last)
+    }
+
+    fn drop_below(&mut self, index: LogIndex, shared: &Shared) -> anyhow::Result<()> {
+        self.log.drop_below(index)?;
+        note_extent(&self.log, shared);
+        Ok(())
+    }
+}
+
+fn record(entry: LogEntry) -> LogRecord {
+    LogRecord { epoch: entry.at.epoch, index: entry.at.index, payload: entry.payload }
 }
 
 /// Publishes where the log begins and how large it is.

@@ -22,6 +22,10 @@ impl From<WriteError> for ErrorDetail {
             WriteError::DiskFull { .. } => Self::new(ErrorCode::DiskFull, message).retryable(),
             // It may be in the log. Sent again on this stream, it would meet the same answer.
             WriteError::Superseded => Self::new(ErrorCode::Superseded, message).effect_unknown(),
+            WriteError::NotLeader { .. } => Self::new(ErrorCode::NotLeader, message).retryable(),
+            WriteError::LeadershipLost => {
+                Self::new(ErrorCode::NotLeader, message).retryable().effect_unknown()
+            }
             WriteError::ShuttingDown => Self::new(ErrorCode::ShuttingDown, message).retryable(),
             WriteError::Stopped(_) => Self::new(ErrorCode::Internal, message).effect_unknown(),
             WriteError::Invalid(_) => Self::new(ErrorCode::Invalid, message),
@@ -148,6 +152,8 @@ mod tests {
             (too_large, Code::ResourceExhausted, false, no),
             (WriteError::DiskFull { free: 1, mark: 2 }, Code::ResourceExhausted, true, no),
             (WriteError::Superseded, Code::Aborted, false, unknown),
+            (WriteError::NotLeader { leader: None }, Code::Unavailable, true, no),
+            (WriteError::LeadershipLost, Code::Unavailable, true, unknown),
             (WriteError::ShuttingDown, Code::Unavailable, true, no),
             (WriteError::Stopped("fsync".into()), Code::Internal, false, unknown),
             (WriteError::Invalid("bad".into()), Code::InvalidArgument, false, no),

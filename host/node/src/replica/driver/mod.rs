@@ -1,13 +1,17 @@
-//! The driver: one loop over one closed set of events.
+//! The driver: one loop over one closed set of events, around the pure replica of `mortise_core::replica`.
 //!
 //! ```text
-//!   clients ──Writes──▶┌────────┐──Append──▶ log writer (fsync)
-//!   admin ───Propose──▶│ driver │◀─Flushed──────┘
-//!   answers ◀──────────│        │──Apply────▶ apply thread (plugins)
-//!                      └────────┘◀─Applied──────┘
+//!   clients ──Writes──▶┌────────┐──Write────▶ log writer (fsync)
+//!   admin ───Propose──▶│ driver │◀─Durable──────┘
+//!   answers ◀──────────│  core  │──Apply────▶ apply thread (plugins)
+//!   outside ◀─────────▶│        │◀─Applied──────┘
+//!                      └────────┘
 //! ```
 //! While one entry is being fsynced the next one fills: this is the group commit. The driver alone knows what is in
-//! flight, and so it alone can tell a retry from a new write.
+//! flight, and so it alone can tell a retry from a new write. What may be done when is decided by the core;
+//! [`effects`] carries it out.
+
+mod effects;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -15,18 +19,22 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
+use mortise_core::digest::Digest;
 use mortise_core::entry::{Body, COMMANDS_MAX, Command, Entry, SessionChange};
 use mortise_core::ids::{Epoch, LogIndex, TenantId};
+use mortise_core::replica::{
+    Ack, Event as CoreEvent, Proposal, Refusal, Replica as Core, RequestId, Write as CoreWrite, WriteId,
+};
 use mortise_core::session::SessionKey;
 use mortise_core::time::LogTime;
-use mortise_storage::log::LogRecord;
 use tokio::sync::oneshot;
 
 use super::admission::{Admission, Waiter};
 use super::api::{AnswerSink, Write, WriteError};
 use super::apply::ApplyJob;
 use super::machine::{EntryResult, Refused};
-use super::shared::{Shared, clock};
+use super::outside::Outside;
+use super::shared::{Shared, clock, uptime};
 use super::upkeep::Upkeep;
 use super::writer::WriterJob;
 
@@ -42,10 +50,12 @@ pub(crate) enum Event {
     Writes(Vec<Write>, u64, Arc<dyn AnswerSink>),
     /// An entry other than commands.
     Propose(Box<dyn FnOnce(&mut Numbers) -> Body + Send>, ProposalReply),
-    /// The log is durable up to here.
-    Flushed(LogIndex),
-    /// An entry was applied.
-    Applied(LogIndex, EntryResult),
+    /// Something happened outside of the replica.
+    Outside(CoreEvent),
+    /// The log writer made everything up to here durable.
+    Durable(WriteId),
+    /// An entry was applied; the effect digest is now this one.
+    Applied(LogIndex, Digest, EntryResult),
     /// A snapshot is complete, and the log that it covers can go; or it failed.
     Snapshotted(Option<LogIndex>),
     /// The replica cannot go on.
@@ -77,72 +87,85 @@ enum Waiters {
     Nobody,
 }
 
-/// An entry in the log that is not applied yet.
+/// An entry that this replica proposed and has not applied yet.
 struct Pending {
     entry: Arc<Entry>,
     waiters: Waiters,
-    committed: bool,
 }
 
 /// See the module's documentation.
 pub(crate) struct Driver {
     shared: Arc<Shared>,
+    core: Core,
+    outside: Arc<dyn Outside>,
     events: Receiver<Event>,
     writer: Sender<WriterJob>,
     apply: Sender<ApplyJob>,
     admission: Admission,
     upkeep: Upkeep,
     numbers: Numbers,
-    epoch: Epoch,
-    last_index: LogIndex,
+    /// Who waits for this replica to lead.
+    started: Option<ProposalReply>,
+    /// This replica leads, and has applied all that was ever acknowledged.
+    serving: bool,
     last_time: LogTime,
     drafts: VecDeque<Draft>,
+    /// The entry that is being proposed, until the core says whether it has a place.
+    proposing: Option<(Entry, Waiters)>,
     pending: VecDeque<Pending>,
-    /// Whether the log writer has work; while it has, drafts gather.
-    writing: bool,
+    /// The last entry that was given to the apply thread.
+    given: LogIndex,
+    /// Writes that go to the log writer together.
+    writes: Vec<(WriteId, CoreWrite)>,
+    /// The last write that was asked for, and the last one that is durable: in between, drafts gather.
+    written: WriteId,
+    durable: WriteId,
+    proposals: RequestId,
     /// Nothing is appended behind a change of the profile before it is applied, for entries name their profile.
     profile_in_flight: bool,
     shutdown: Option<oneshot::Sender<()>>,
 }
 
 impl Driver {
-    /// A driver that leads from `epoch` on, behind the entries already applied.
+    /// A driver of `core`. `started` learns when it leads, and has applied its first entry.
     pub(crate) fn new(
         shared: Arc<Shared>,
+        core: Core,
+        outside: Arc<dyn Outside>,
         events: Receiver<Event>,
         writer: Sender<WriterJob>,
         apply: Sender<ApplyJob>,
-        epoch: Epoch,
+        started: ProposalReply,
     ) -> Self {
         let applied = shared.tables().applied;
         Self {
             admission: Admission::new(shared.clone()),
             upkeep: Upkeep::new(shared.clone()),
             numbers: Numbers { last_tenant: applied.last_tenant },
-            epoch,
-            last_index: applied.index,
+            started: Some(started),
+            serving: false,
             last_time: applied.time,
             drafts: VecDeque::new(),
+            proposing: None,
             pending: VecDeque::new(),
-            writing: false,
+            given: applied.index,
+            writes: Vec::new(),
+            written: WriteId(0),
+            durable: WriteId(0),
+            proposals: RequestId(0),
             profile_in_flight: false,
             shutdown: None,
             shared,
+            core,
+            outside,
             events,
             writer,
             apply,
         }
     }
 
-    /// Runs until shut down or stopped by a fault. `started` learns when the epoch's first entry is applied, before
-    /// which nothing is served.
-    pub(crate) fn run(mut self, started: ProposalReply) {
-        self.drafts.push_back(Draft {
-            body: Body::EpochStart,
-            bytes: 0,
-            waiters: Waiters::Proposal(started),
-        });
-        self.append();
+    /// Runs until shut down or stopped by a fault.
+    pub(crate) fn run(mut self) {
         while self.shared.fault.borrow().is_none() {
             match self.events.recv_timeout(self.wait()) {
                 Ok(event) => self.handle(event),
@@ -166,8 +189,9 @@ impl Driver {
         match event {
             Event::Writes(writes, stream, sink) => self.writes(writes, stream, &sink),
             Event::Propose(make, reply) => self.propose(make, reply),
-            Event::Flushed(index) => self.flushed(index),
-            Event::Applied(index, result) => self.applied(index, result),
+            Event::Outside(event) => self.step(event),
+            Event::Durable(write) => self.on_durable(write),
+            Event::Applied(index, digest, result) => self.applied(index, digest, result),
             Event::Snapshotted(index) => self.snapshotted(index),
             Event::Fault(reason) => self.shared.set_fault(&reason),
             Event::Shutdown(done) => {
@@ -178,6 +202,11 @@ impl Driver {
     }
 
     fn writes(&mut self, writes: Vec<Write>, stream: u64, sink: &Arc<dyn AnswerSink>) {
+        if !self.serving {
+            let bytes = writes.iter().map(|write| write.payload.len()).sum();
+            self.shared.in_flight.release(writes.len(), bytes);
+            return self.admission.refuse(&writes, sink, &self.not_leader());
+        }
         for (command, waiter) in self.admission.admit(writes, stream, sink) {
             self.draft_command(command, waiter);
         }
@@ -208,75 +237,80 @@ impl Driver {
             let _ = reply.send(Err(WriteError::ShuttingDown));
             return;
         }
+        if !self.serving {
+            // As above.
+            let _ = reply.send(Err(self.not_leader()));
+            return;
+        }
         let body = make(&mut self.numbers);
         self.drafts.push_back(Draft { body, bytes: 0, waiters: Waiters::Proposal(reply) });
     }
 
-    /// Gives the log writer everything that waits, where it is idle.
+    /// Proposes everything that waits, where the log writer is idle.
     fn append(&mut self) {
-        if self.writing || self.profile_in_flight || self.drafts.is_empty() {
+        if self.durable < self.written || self.profile_in_flight || !self.serving {
             return;
         }
         let profile = self.shared.tables().profile.version;
-        let mut records = Vec::with_capacity(self.drafts.len());
         while let Some(draft) = self.drafts.pop_front() {
-            self.last_index = self.last_index.next();
             self.last_time = self.last_time.next(clock());
-            let (epoch, index, time) = (self.epoch, self.last_index, self.last_time);
+            let (epoch, index, time) = (Epoch(0), LogIndex(0), self.last_time);
             let entry = Entry { epoch, index, time, profile, body: draft.body };
-            records.push(LogRecord { epoch, index, payload: entry.encode() });
+            let payload = entry.encode();
             self.profile_in_flight = matches!(entry.body, Body::Profile(_));
-            self.pending.push_back(Pending {
-                entry: Arc::new(entry),
-                waiters: draft.waiters,
-                committed: false,
-            });
+            self.proposing = Some((entry, draft.waiters));
+            self.proposals = RequestId(self.proposals.0 + 1);
+            let proposal = Proposal { id: self.proposals, payload, ack: Ack::Committed };
+            let effects = self.core.step(uptime(), CoreEvent::Propose(proposal));
+            self.carry_out(effects);
             if self.profile_in_flight {
                 break;
             }
         }
-        self.shared.positions.last.store(self.last_index.0, Ordering::Relaxed);
-        self.writing = true;
-        if self.writer.send(WriterJob::Append(records)).is_err() {
-            self.shared.set_fault("the log writer is gone");
+        self.send_writes();
+    }
+
+    /// The core's answer to the entry that is being proposed.
+    fn proposed(&mut self, result: Result<mortise_core::replica::Position, Refusal>) {
+        let Some((mut entry, waiters)) = self.proposing.take() else { return };
+        match result {
+            Ok(at) => {
+                (entry.epoch, entry.index) = (at.epoch, at.index);
+                self.pending.push_back(Pending { entry: Arc::new(entry), waiters });
+            }
+            Err(refusal) => {
+                self.profile_in_flight = false;
+                let error = self.refused(refusal);
+                self.fail(waiters, &error);
+            }
         }
     }
 
-    /// Alone in its group, a replica commits what it has fsynced.
-    fn flushed(&mut self, index: LogIndex) {
-        self.writing = false;
-        self.shared.positions.commit.store(index.0, Ordering::Release);
-        for pending in self.pending.iter_mut().filter(|pending| !pending.committed) {
-            if pending.entry.index > index {
-                break;
-            }
-            pending.committed = true;
-            if self.apply.send(ApplyJob::Entry(pending.entry.clone())).is_err() {
-                self.shared.set_fault("the apply thread is gone");
-            }
-        }
+    fn on_durable(&mut self, write: WriteId) {
+        self.durable = self.durable.max(write);
+        self.step(CoreEvent::Durable(write));
         // The next entry starts its way to the disk before anything else is looked at.
         self.append();
     }
 
-    fn applied(&mut self, index: LogIndex, result: EntryResult) {
-        let Some(pending) = self.pending.pop_front() else {
-            return self.shared.set_fault(&format!("entry {index} was applied, but was not in flight"));
-        };
-        if matches!(pending.entry.body, Body::Profile(_)) {
-            self.profile_in_flight = false;
-        }
-        match (pending.waiters, result, &pending.entry.body) {
-            (Waiters::Commands(waiters), EntryResult::Commands(results), Body::Commands(commands)) => {
-                self.admission.answer(index, commands, waiters, results);
+    fn applied(&mut self, index: LogIndex, digest: Digest, result: EntryResult) {
+        if let Some(pending) = self.pending.pop_front_if(|pending| pending.entry.index == index) {
+            if matches!(pending.entry.body, Body::Profile(_)) {
+                self.profile_in_flight = false;
             }
-            (Waiters::Proposal(reply), EntryResult::Other(done), _) => {
-                // A caller that went away needs no answer.
-                let _ = reply.send(Ok(done.map(|()| index)));
+            match (pending.waiters, result, &pending.entry.body) {
+                (Waiters::Commands(waiters), EntryResult::Commands(results), Body::Commands(commands)) => {
+                    self.admission.answer(index, commands, waiters, results);
+                }
+                (Waiters::Proposal(reply), EntryResult::Other(done), _) => {
+                    // A caller that went away needs no answer.
+                    let _ = reply.send(Ok(done.map(|()| index)));
+                }
+                (Waiters::Nobody, _, body) => self.upkeep.done(body),
+                _ => self.shared.set_fault(&format!("entry {index} has a result of another kind")),
             }
-            (Waiters::Nobody, _, body) => self.upkeep.done(body),
-            _ => self.shared.set_fault(&format!("entry {index} has a result of another kind")),
         }
+        self.step(CoreEvent::Applied { index, digest });
     }
 
     fn snapshotted(&mut self, index: Option<LogIndex>) {
@@ -293,9 +327,10 @@ impl Driver {
     }
 
     fn tick(&mut self) {
+        self.step(CoreEvent::Tick);
         let now = Instant::now();
         let time = self.last_time.next(clock());
-        if self.shutdown.is_some() {
+        if self.shutdown.is_some() || !self.serving {
             return;
         }
         for body in self.upkeep.due(now, time) {
@@ -309,7 +344,8 @@ impl Driver {
         let applied = self.shared.positions.applied.load(Ordering::Relaxed);
         let commit = self.shared.positions.commit.load(Ordering::Relaxed);
         self.shared.metrics.queue(writes, bytes);
-        self.shared.metrics.positions(self.last_index.0, commit, applied);
+        let last = self.shared.positions.last.load(Ordering::Relaxed);
+        self.shared.metrics.positions(last, commit, applied);
     }
 
     /// Stops the threads and tells everybody who still waits.
@@ -322,11 +358,11 @@ impl Driver {
         let waiting = self.pending.drain(..).map(|pending| pending.waiters);
         let waiting: Vec<_> = waiting.chain(self.drafts.drain(..).map(|draft| draft.waiters)).collect();
         for waiters in waiting {
-            match waiters {
-                Waiters::Commands(waiters) => self.admission.fail(waiters, &error),
-                Waiters::Proposal(reply) => drop(reply.send(Err(error.clone()))),
-                Waiters::Nobody => {}
-            }
+            self.fail(waiters, &error);
+        }
+        if let Some(started) = self.started.take() {
+            // Whoever waited for the start may be gone.
+            let _ = started.send(Err(error.clone()));
         }
         while let Ok(event) = self.events.try_recv() {
             match event {
@@ -338,6 +374,17 @@ impl Driver {
         }
         if let Some(done) = self.shutdown.take() {
             let _ = done.send(());
+        }
+    }
+}
+
+impl Driver {
+    /// Tells who waits that there is no answer.
+    fn fail(&mut self, waiters: Waiters, error: &WriteError) {
+        match waiters {
+            Waiters::Commands(waiters) => self.admission.fail(waiters, error),
+            Waiters::Proposal(reply) => drop(reply.send(Err(error.clone()))),
+            Waiters::Nobody => {}
         }
     }
 }
