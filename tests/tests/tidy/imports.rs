@@ -25,6 +25,8 @@ const SIBLINGS: &[(&str, &[&str])] = &[
     ("mortise-example-flights", &["mortise-client", "mortise-commands", "mortise-core", "mortise-proto"]),
     ("mortise-hostile", &[]),
     ("mortise-artifacts", &[]),
+    ("mortise-etcd-kit", &["mortise-artifacts"]),
+    ("mortise-example-role-watcher", &["mortise-core", "mortise-coordination"]),
     ("xtask", &["mortise-artifacts"]),
 ];
 
@@ -32,7 +34,7 @@ const SIBLINGS: &[(&str, &[&str])] = &[
 const PLUGIN: &[&str] = &["mortise-sdk", "mortise-commands"];
 
 /// What any package's tests may import besides.
-const FOR_TESTS: &[&str] = &["mortise-artifacts", "mortise-testkit", "mortise-commands"];
+const FOR_TESTS: &[&str] = &["mortise-artifacts", "mortise-testkit", "mortise-commands", "mortise-etcd-kit"];
 
 /// Where any sibling may be imported: the binary, and what tests and measures the whole.
 const FREE: &[&str] = &["host/cli", "tests", "tests/sim", "tests/cluster", "tests/bench"];

@@ -1,0 +1,150 @@
+//! One connection at a time, to one endpoint after the other.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use etcd_client::{Certificate, Client, ConnectOptions, Identity, TlsOptions};
+use tokio::sync::Mutex;
+use tokio::time::timeout;
+
+use super::config::EtcdConfig;
+use super::errors::classify;
+use crate::backend::BackendError;
+
+/// HTTP/2 pings find a dead connection. etcd closes connections that ping more often than every 5 s
+/// (`--grpc-keepalive-min-time`), so faster detection is left to the watch's and the lease's own traffic.
+const PING_EVERY: Duration = Duration::from_secs(7);
+const PING_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// The connection in use.
+pub(super) struct Connections {
+    config: EtcdConfig,
+    current: Mutex<Option<Current>>,
+    /// Counts failures: names the endpoint in use, and tells a connection from those before it.
+    turn: AtomicUsize,
+}
+
+#[derive(Clone)]
+struct Current {
+    turn: usize,
+    client: Client,
+}
+
+/// A client, its endpoint, and which connection it is.
+pub(super) struct Link {
+    pub(super) client: Client,
+    pub(super) endpoint: String,
+    turn: usize,
+}
+
+impl Connections {
+    pub(super) fn new(config: EtcdConfig) -> Self {
+        Self { config, current: Mutex::new(None), turn: AtomicUsize::new(0) }
+    }
+
+    pub(super) fn attempt_timeout(&self) -> Duration {
+        self.config.attempt_timeout
+    }
+
+    /// The next request goes to the next endpoint.
+    pub(super) fn turn_away(&self) {
+        self.turn.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// As `turn_away`, unless somebody did so since `link` was given out.
+    pub(super) fn failed(&self, link: &Link) {
+        let next = link.turn.wrapping_add(1);
+        let _ = self.turn.compare_exchange(link.turn, next, Ordering::AcqRel, Ordering::Acquire);
+    }
+
+    /// The connection in use, made where there is none.
+    pub(super) async fn link(&self) -> Result<Link, BackendError> {
+        let mut current = self.current.lock().await;
+        let turn = self.turn.load(Ordering::Acquire);
+        let endpoint = self.endpoint(turn);
+        if let Some(Current { client, .. }) = current.as_ref().filter(|current| current.turn == turn) {
+            return Ok(Link { client: client.clone(), endpoint, turn });
+        }
+        *current = None;
+        let connecting = Client::connect([endpoint.as_str()], Some(self.options()));
+        let error = match timeout(self.config.attempt_timeout, connecting).await {
+            Ok(Ok(client)) => {
+                *current = Some(Current { turn, client: client.clone() });
+                return Ok(Link { client, endpoint, turn });
+            }
+            // With a user, connecting asks for a token; nothing else was asked yet.
+            Ok(Err(error)) => match classify(error, &endpoint) {
+                BackendError::Unanswered { endpoint, why } => BackendError::NotDone { endpoint, why },
+                error => error,
+            },
+            Err(_) => BackendError::NotDone {
+                endpoint,
+                why: format!("no connection within {:?}", self.config.attempt_timeout),
+            },
+        };
+        self.turn.fetch_add(1, Ordering::AcqRel);
+        Err(error)
+    }
+
+    fn endpoint(&self, turn: usize) -> String {
+        let endpoints = &self.config.endpoints;
+        // The configuration was checked: there is at least one.
+        endpoints.get(turn % endpoints.len().max(1)).cloned().unwrap_or_default()
+    }
+
+    fn options(&self) -> ConnectOptions {
+        let mut options = ConnectOptions::new()
+            .with_connect_timeout(self.config.attempt_timeout)
+            .with_keep_alive(PING_EVERY, PING_TIMEOUT)
+            .with_keep_alive_while_idle(false)
+            // A member cut off from the others ends our streams instead of letting them hang.
+            .with_require_leader(true)
+            .with_auto_token_refresh(true);
+        if let Some((name, password)) = &self.config.user {
+            options = options.with_user(name, password);
+        }
+        if let Some(tls) = &self.config.tls {
+            let mut wanted = TlsOptions::new().ca_certificate(Certificate::from_pem(&tls.ca_pem));
+            if let Some((certificate, key)) = &tls.client_pem {
+                wanted = wanted.identity(Identity::from_pem(certificate, key));
+            }
+            if let Some(name) = &tls.server_name {
+                wanted = wanted.domain_name(name);
+            }
+            options = options.with_tls(wanted);
+        }
+        options
+    }
+
+    /// One bounded attempt. A failure that lies in the connection makes the next request use the next endpoint.
+    pub(super) async fn call<T>(
+        &self,
+        work: impl AsyncFnOnce(&Client, &str) -> Result<T, etcd_client::Error>,
+    ) -> Result<T, BackendError> {
+        let link = self.link().await?;
+        match timeout(self.config.attempt_timeout, work(&link.client, &link.endpoint)).await {
+            Ok(Ok(value)) => Ok(value),
+            Ok(Err(error)) => {
+                let error = classify(error, &link.endpoint);
+                if matches!(error, BackendError::NotDone { .. } | BackendError::Unanswered { .. }) {
+                    self.failed(&link);
+                }
+                Err(error)
+            }
+            Err(_) => {
+                self.failed(&link);
+                let why = format!("no answer within {:?}", self.config.attempt_timeout);
+                Err(BackendError::Unanswered { endpoint: link.endpoint, why })
+            }
+        }
+    }
+}
+
+/// The end of the range of all keys that begin with `prefix`. Ours end with '/', so there always is one.
+pub(super) fn prefix_end(prefix: &str) -> Vec<u8> {
+    let mut end = prefix.as_bytes().to_vec();
+    if let Some(last) = end.last_mut() {
+        *last = last.saturating_add(1);
+    }
+    end
+}
