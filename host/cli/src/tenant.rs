@@ -13,7 +13,7 @@ pub(crate) enum TenantCommand {
     /// Create a tenant
     #[command(after_help = "Example:\n  mortise tenant create orders --plugin ledger")]
     Create {
-        /// Its name: a-z, 0-9, '-' and '_'
+        /// Its name: letters, digits, '-', '_' and '.'
         name: String,
         /// Its plugin: NAME (the newest upload), NAME@VERSION, or at least 8 digits of the digest
         #[arg(long)]
