@@ -19,6 +19,7 @@ use mortise_core::ids::{LogIndex, PluginDigest, Sequence, SessionId, TenantId};
 use mortise_core::layer::Effect;
 use mortise_core::outcome::Outcome;
 use mortise_core::session::SessionDelta;
+use mortise_core::state::KeyRange;
 use mortise_runtime::{Applied as Call, Applier, LocalFault};
 use mortise_storage::state::{StateBatch, StateDbError};
 
@@ -430,6 +431,12 @@ fn put_effects(
         Some(old) => batch.delete_effect(&effect_key(id, old)),
         None => Ok(()),
     }
+}
+
+/// The keys of a tenant's kept effects.
+pub(crate) fn effects_of(id: TenantId) -> KeyRange {
+    let next = id.0.checked_add(1).map(TenantId);
+    KeyRange { start: effect_key(id, 0).into(), end: next.map(|next| effect_key(next, 0).into()) }
 }
 
 fn effect_key(id: TenantId, sequence: u64) -> Vec<u8> {

@@ -2,7 +2,9 @@
 
 use mortise_core::outcome::{Failure, Limit};
 use mortise_core::profile::Profile;
+use mortise_core::state::{Direction, KeyRange};
 use mortise_node::replica::{AdminError, WriteError};
+use mortise_storage::{StateDb, StateDbOptions};
 
 use crate::kit::{Node, eventually, get, put, put_ok, put_ttl, upload, upload_bad, write};
 
@@ -113,4 +115,36 @@ async fn a_plugin_that_cannot_begin_makes_no_tenant() {
     assert_eq!(replica.tenant("bad"), None);
     put_ok(&replica, tenant, "a", "1").await;
     replica.shutdown().await;
+}
+
+/// How many effects lie in the state database of a node that is stopped.
+fn effects_kept(node: &Node) -> usize {
+    let db = StateDb::open(&node.options.data.join("state"), StateDbOptions::default()).unwrap();
+    db.effects_scan(node.options.group, &KeyRange::all(), Direction::Ascending).count()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn effects_are_kept_for_watched_tenants_and_go_with_them() {
+    let node = Node::new();
+    let (replica, tenant) = node.start_kv().await;
+    replica.create_tenant("watched", "kv", true).await.unwrap();
+    let watched = replica.tenant("watched").unwrap();
+    for key in ["a", "b", "c"] {
+        put_ok(&replica, watched, key, "1").await;
+        put_ok(&replica, tenant, key, "1").await;
+    }
+    replica.shutdown().await;
+    assert_eq!(effects_kept(&node), 3);
+
+    let replica = node.start().await;
+    replica.drop_tenant("watched").await.unwrap();
+    replica.shutdown().await;
+    // Nothing tells when the janitor has made its round.
+    eventually("the end of the effects", || async {
+        let replica = node.start().await;
+        tokio::time::sleep(std::time::Duration::from_secs(3)).await;
+        replica.shutdown().await;
+        effects_kept(&node) == 0
+    })
+    .await;
 }
