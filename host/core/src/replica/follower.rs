@@ -285,11 +285,14 @@ impl Follower {
         }
         let reinstalls = meta.generation > shared.hard.generation;
         let diverged = shared.hard.quarantined.is_some();
-        if meta.last.index <= shared.commit && !reinstalls && !(replace && diverged) {
+        // A snapshot from before this log begins would cost the entries that are acknowledged after it.
+        let reaches_log = meta.last.index >= shared.log.base().index;
+        let rebuilds = replace && diverged && reaches_log;
+        if meta.last.index <= shared.commit && !reinstalls && !rebuilds {
             shared.happened(Rare::SnapshotDropped);
             return self.say_last(shared, from, fence, false);
         }
-        let replace = reinstalls || (replace && diverged);
+        let replace = reinstalls || rebuilds;
         shared.fetch = Some(Fetch { meta: meta.clone(), replace, began_in: fence.epoch });
         shared.effects.push(Effect::FetchSnapshot { from, meta });
     }

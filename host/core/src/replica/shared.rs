@@ -289,7 +289,8 @@ impl Shared {
             return false;
         };
         let generation = self.record().map(|record| record.generation);
-        let is_behind = meta.last.index > self.commit || fetch.replace;
+        let reaches_log = meta.last.index >= self.log.base().index || meta.generation > self.hard.generation;
+        let is_behind = meta.last.index > self.commit || (fetch.replace && reaches_log);
         if generation != Some(meta.generation) || !is_behind || self.installing.is_some() {
             self.happened(Rare::SnapshotDropped);
             return false;

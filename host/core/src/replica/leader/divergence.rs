@@ -58,9 +58,16 @@ impl Leader {
         self.offer_rebuilds(shared);
     }
 
-    fn tell_diverged(&mut self, shared: &mut Shared, node: NodeId, index: LogIndex) {
-        let Some(peer) = self.peers.get_mut(&node) else { return };
+    /// The peer's state is to be replaced, by a snapshot of no less than what the peer can have applied until now.
+    pub(super) fn begin_rebuild(&mut self, shared: &Shared, node: NodeId) {
+        let Some(peer) = self.peers.get_mut(&node).filter(|peer| !peer.rebuilding) else { return };
         peer.rebuilding = true;
+        peer.rebuild_from = self.start.max(shared.commit);
+    }
+
+    fn tell_diverged(&mut self, shared: &mut Shared, node: NodeId, index: LogIndex) {
+        self.begin_rebuild(shared, node);
+        let Some(peer) = self.peers.get(&node) else { return };
         let fence = shared.fence(peer.incarnation(), StreamId(0));
         shared.send(node, fence, Body::Diverged { index });
     }

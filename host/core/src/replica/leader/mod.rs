@@ -38,6 +38,8 @@ pub(super) struct Leader {
     /// When the last beacons were sent.
     rounds: VecDeque<(u64, MonoTime)>,
     beacon_at: MonoTime,
+    /// When a snapshot was asked for last.
+    snapshot_asked_at: Option<MonoTime>,
     ticked_at: MonoTime,
     /// Proposals that are not committed, with their bytes.
     uncommitted: VecDeque<(LogIndex, usize)>,
@@ -70,6 +72,7 @@ impl Leader {
             round: 0,
             rounds: VecDeque::new(),
             beacon_at: shared.now,
+            snapshot_asked_at: None,
             ticked_at: shared.now,
             uncommitted: VecDeque::new(),
             uncommitted_bytes: 0,

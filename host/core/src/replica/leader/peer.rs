@@ -58,6 +58,8 @@ pub(super) struct Peer {
     pub(super) report: Option<(LogIndex, crate::digest::Digest)>,
     /// It is told to rebuild its state.
     pub(super) rebuilding: bool,
+    /// For that it needs a snapshot that reaches so far: its own log may begin after an older one.
+    pub(super) rebuild_from: LogIndex,
     /// Bounds how often it is offered a snapshot for that.
     pub(super) rebuild_offered_at: MonoTime,
 }
@@ -75,6 +77,7 @@ impl Peer {
             compared: None,
             report: None,
             rebuilding: false,
+            rebuild_from: LogIndex(0),
             rebuild_offered_at: MonoTime(0),
         }
     }

@@ -258,9 +258,11 @@ impl Leader {
             return shared.dropped("an acknowledgement of what was never sent");
         }
         peer.on_durable(index, last, shared.now);
-        peer.rebuilding |= rebuild;
         if let Some(report) = applied.filter(|(applied, _)| *applied <= last) {
             peer.report = Some(report);
+        }
+        if rebuild {
+            self.begin_rebuild(shared, node);
         }
         self.compare(shared);
         self.send_appends(shared, node);
@@ -269,6 +271,15 @@ impl Leader {
 
     // --- Snapshots.
 
+    /// Asks for a snapshot, and not again at once: one that is not good enough must not call for the next.
+    fn want_snapshot(&mut self, shared: &mut Shared) {
+        let retry = shared.options.retry;
+        if self.snapshot_asked_at.is_none_or(|asked| shared.now.since(asked) >= retry) {
+            self.snapshot_asked_at = Some(shared.now);
+            shared.effects.push(Effect::TakeSnapshot);
+        }
+    }
+
     /// Offers the newest snapshot, if the log goes on from it; else asks for one.
     fn offer_snapshot(&mut self, shared: &mut Shared, node: NodeId) {
         let now = shared.now;
@@ -276,9 +287,9 @@ impl Leader {
         let Some(stream) = peer.stream() else { return };
         peer.link = Link::Snapshot { stream, offered_at: now };
         let fence = shared.fence(peer.incarnation(), stream);
-        match usable_snapshot(shared) {
+        match usable_snapshot(shared, LogIndex(0)) {
             Some(meta) => shared.send(node, fence, Body::Snapshot { meta, replace: false }),
-            None => shared.effects.push(Effect::TakeSnapshot),
+            None => self.want_snapshot(shared),
         }
     }
 
@@ -303,10 +314,10 @@ impl Leader {
             .map(|(node, _)| *node)
             .collect();
         for node in nodes {
-            let Some(meta) = usable_snapshot(shared) else {
-                return shared.effects.push(Effect::TakeSnapshot);
-            };
             let Some(peer) = self.peers.get_mut(&node) else { continue };
+            let Some(meta) = usable_snapshot(shared, peer.rebuild_from) else {
+                return self.want_snapshot(shared);
+            };
             peer.rebuild_offered_at = now;
             let Some(stream) = peer.stream() else { continue };
             let fence = shared.fence(peer.incarnation(), stream);
@@ -347,9 +358,9 @@ impl Leader {
     }
 }
 
-/// The newest snapshot, where it is of this history and the log goes on from it.
-fn usable_snapshot(shared: &Shared) -> Option<crate::replica::SnapshotMeta> {
+/// The newest snapshot, where it is of this history, reaches as far as is wanted, and the log goes on from it.
+fn usable_snapshot(shared: &Shared, from: LogIndex) -> Option<crate::replica::SnapshotMeta> {
     let generation = shared.record()?.generation;
-    let base = shared.log.base().index;
-    shared.snapshot.clone().filter(|meta| meta.generation == generation && meta.last.index >= base)
+    let least = shared.log.base().index.max(from);
+    shared.snapshot.clone().filter(|meta| meta.generation == generation && meta.last.index >= least)
 }
