@@ -179,7 +179,8 @@ impl Shared {
             coordination.read = Some(PendingRead { request, floor });
             self.effects.push(Effect::Coordinate(CoordinatorRequest::Read { request }));
         }
-        if let Some(swap) = &mut coordination.swap
+        let may_ask = coordination.lease.is_some() && !self.hard.frozen;
+        if let Some(swap) = coordination.swap.as_mut().filter(|_| may_ask)
             && swap.retry_at.take_if(|at| *at <= now).is_some()
         {
             swap.floor = floor;

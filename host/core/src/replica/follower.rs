@@ -28,6 +28,8 @@ pub(super) struct Follower {
     verified: (Epoch, LogIndex),
     /// The leadership that asks this replica to take over.
     campaign: Option<(Epoch, NodeId)>,
+    /// The leader was told the effect digest up to here.
+    told: LogIndex,
 }
 
 impl Follower {
@@ -40,6 +42,7 @@ impl Follower {
             said: None,
             verified: (Epoch(0), LogIndex(0)),
             campaign: None,
+            told: LogIndex(0),
         }
     }
 
@@ -50,6 +53,8 @@ impl Follower {
         if let Some(read) = shared.read_anywhere(read) {
             shared.refuse_read(read.id, Refusal::NotLeader { leader });
         }
+        // What was told before may do.
+        shared.wake_reads(0);
         self.ask_commit(shared);
     }
 
@@ -75,6 +80,7 @@ impl Follower {
     pub(super) fn on_message(&mut self, shared: &mut Shared, from: NodeId, message: Message) {
         let Message { fence, body } = message;
         if !shared.is_established() || fence.to != shared.hard.incarnation {
+            shared.keep_early(from, fence, &body);
             return shared.dropped("a message to another life of this copy");
         }
         let promised = shared.hard.promised;
@@ -89,6 +95,7 @@ impl Follower {
         if fence.epoch > promised.epoch {
             // Only the record makes a leader.
             shared.coordination.want_read();
+            shared.keep_early(from, fence, &body);
             return shared.dropped("an epoch that no record names yet");
         }
         let Some(record) = shared.record() else { return };
@@ -140,6 +147,10 @@ impl Follower {
         }
         let answer = shared.fence(fence.from, StreamId(0));
         shared.send(from, answer, Body::BeaconAnswer { round, lease });
+        if self.told < shared.applied {
+            // No append asks for it, but the newest digest has to be compared, too.
+            self.acknowledge(shared);
+        }
     }
 
     /// What is committed is known to be in this log only as far as it was verified against this leader's.
@@ -248,7 +259,7 @@ impl Follower {
     }
 
     /// Tells the leader what is durable, as far as it is known to be the leader's.
-    pub(super) fn acknowledge(&self, shared: &mut Shared) {
+    pub(super) fn acknowledge(&mut self, shared: &mut Shared) {
         let promised = shared.hard.promised;
         if !self.matched || self.verified.0 != promised.epoch || shared.is_installing() {
             return;
@@ -263,6 +274,7 @@ impl Follower {
         };
         let (index, applied) = (durable.min(self.verified.1), shared.newest_digest());
         let rebuild = shared.hard.quarantined.is_some();
+        self.told = applied.map_or(LogIndex(0), |(index, _)| index);
         shared.send_when_saved(leader, fence, Body::Durable { index, applied, rebuild });
     }
 

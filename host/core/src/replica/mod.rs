@@ -54,7 +54,7 @@ use self::effect::WriteId as Save;
 use self::follower::Follower;
 use self::leader::Leader;
 use self::shared::Shared;
-use crate::group::NodeId;
+use crate::group::{Incarnation, NodeId};
 
 /// A replica.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -76,6 +76,15 @@ enum Role {
     Halted,
 }
 
+/// What decides whom a replica listens to.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Known {
+    promised: Promise,
+    incarnation: Incarnation,
+    /// The record's coordinator and revision.
+    record: Option<(u64, u64)>,
+}
+
 impl Replica {
     /// A replica that was just started. It does nothing before its first step; a [`Event::Tick`] will do.
     pub fn new(options: Options, stored: Stored, now: MonoTime) -> Self {
@@ -88,19 +97,26 @@ impl Replica {
             return halted_answer(event).into_iter().collect();
         }
         self.shared.now = self.shared.now.max(now);
-        let promised = self.shared.hard.promised;
-        let seen = self.shared.hard.seen.as_ref().map(|seen| (seen.coordinator, seen.mod_revision));
+        let before = self.known();
         self.handle(event);
-        let record_changed =
-            seen != self.shared.hard.seen.as_ref().map(|seen| (seen.coordinator, seen.mod_revision));
-        if promised != self.shared.hard.promised
+        let after = self.known();
+        if before.promised != after.promised
             && let Role::Follower(follower) | Role::Elected(follower, _) = &mut self.role
         {
             follower.on_new_promise(self.shared.now);
         }
         self.change_role();
+        if before != after
+            && let Role::Follower(follower) = &mut self.role
+            && let Some((from, message)) = self.shared.take_early()
+        {
+            follower.on_message(&mut self.shared, from, message);
+        }
+        if matches!(self.role, Role::Halted) {
+            return std::mem::take(&mut self.shared.effects);
+        }
         if let Role::Leader(leader) = &mut self.role {
-            if record_changed {
+            if before.record != after.record {
                 leader.on_record(&mut self.shared);
             }
             leader.compare(&mut self.shared);
@@ -113,6 +129,15 @@ impl Replica {
         self.shared.ask_coordinator();
         self.change_role();
         std::mem::take(&mut self.shared.effects)
+    }
+
+    fn known(&self) -> Known {
+        let hard = &self.shared.hard;
+        Known {
+            promised: hard.promised,
+            incarnation: hard.incarnation,
+            record: hard.seen.as_ref().map(|seen| (seen.coordinator, seen.mod_revision)),
+        }
     }
 
     fn handle(&mut self, event: Event) {

@@ -55,6 +55,8 @@ pub(super) struct Shared {
     /// Messages that speak of a promise which is not durable yet.
     held: VecDeque<(WriteId, Effect)>,
     pub(super) streams: StreamId,
+    /// A stream that was opened to this replica before it knew the record that allows it.
+    early: Option<(NodeId, Fence)>,
     pub(super) halted: Option<String>,
     pub(super) effects: Vec<Effect>,
 }
@@ -83,6 +85,7 @@ impl Shared {
             saved: WriteId(0),
             held: VecDeque::new(),
             streams: StreamId(0),
+            early: None,
             halted: None,
             effects: Vec::new(),
             log,
@@ -219,6 +222,18 @@ impl Shared {
         if self.held.len() < self.options.waiting_max {
             self.held.push_back((self.saved, Effect::Send { to, message }));
         }
+    }
+
+    /// A leader may be heard before the record that names it is read. What it opened need not be opened again.
+    pub(super) fn keep_early(&mut self, from: NodeId, fence: Fence, body: &Body) {
+        if *body == Body::Open {
+            self.early = Some((from, fence));
+        }
+    }
+
+    /// The stream that was opened too early: it may be right by now.
+    pub(super) fn take_early(&mut self) -> Option<(NodeId, Message)> {
+        self.early.take().map(|(from, fence)| (from, Message { fence, body: Body::Open }))
     }
 
     // --- Committing and applying.

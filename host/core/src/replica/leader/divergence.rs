@@ -1,6 +1,7 @@
 //! Comparing what replicas made of the same entries. The majority of the in-sync set is believed.
 
 use super::Leader;
+use super::peer::Peer;
 use crate::group::NodeId;
 use crate::ids::LogIndex;
 use crate::replica::message::{Body, StreamId};
@@ -9,42 +10,36 @@ use crate::replica::shared::Shared;
 impl Leader {
     /// Compares the digests that were reported with this replica's own, as far as it has applied.
     pub(in crate::replica) fn compare(&mut self, shared: &mut Shared) {
-        let mut differs = false;
+        let mut is_news = false;
         for peer in self.peers.values_mut() {
-            let Some((index, digest)) = peer.report.filter(|(index, _)| *index <= shared.applied) else {
+            let Some((index, digest)) = peer.report.take_if(|(index, _)| *index <= shared.applied) else {
                 continue;
             };
-            peer.report = None;
             if let Some(own) = shared.digest_at(index) {
                 peer.compared = Some((index, own == digest));
-                if own == digest {
-                    peer.rebuilding = false;
-                }
+                peer.rebuilding &= own != digest;
+                is_news = true;
             }
-            differs |= matches!(peer.compared, Some((_, false))) && !peer.rebuilding;
         }
-        if differs {
+        if is_news {
             self.judge(shared);
         }
     }
 
+    /// Counts who agrees with this replica as far as the first difference, and who does not. Agreement below it says
+    /// nothing, and neither does a member that is known to be wrong.
     fn judge(&mut self, shared: &mut Shared) {
+        let of = |peer: &Peer, same: bool| {
+            peer.compared.filter(|(_, agrees)| *agrees == same && !peer.rebuilding).map(|(index, _)| index)
+        };
+        let differing: Vec<(NodeId, LogIndex)> =
+            self.peers.iter().filter_map(|(node, peer)| Some((*node, of(peer, false)?))).collect();
+        let Some(first) = differing.iter().map(|(_, index)| *index).min() else { return };
         let Some(record) = shared.record() else { return };
         let counted = record.isr.len();
-        let of = |same: bool| {
-            let votes = record.isr.iter().filter_map(|node| self.peers.get(node)?.compared);
-            votes.filter(|(_, compared)| *compared == same).count()
-        };
-        let (with, against) = (of(true) + 1, of(false));
-        let differing: Vec<(NodeId, LogIndex)> = self
-            .peers
-            .iter()
-            .filter(|(_, peer)| !peer.rebuilding)
-            .filter_map(|(node, peer)| {
-                peer.compared.filter(|(_, same)| !same).map(|(index, _)| (*node, index))
-            })
-            .collect();
-        let first = differing.iter().map(|(_, index)| *index).min().unwrap_or_default();
+        let members = || record.isr.iter().filter_map(|node| self.peers.get(node));
+        let with = 1 + members().filter(|peer| of(peer, true).is_some_and(|index| index >= first)).count();
+        let against = members().filter(|peer| of(peer, false).is_some()).count();
         let undecidable = with + against == counted && with == against;
         if against * 2 > counted || undecidable {
             // The leader differs from the majority; or half differs from half, and nobody can tell who is right.

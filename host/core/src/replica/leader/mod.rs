@@ -179,6 +179,7 @@ impl Leader {
         }
         if fence.epoch > self.epoch {
             shared.coordination.want_read();
+            shared.keep_early(from, fence, &body);
             return shared.dropped("an epoch that no record names yet");
         }
         if body.is_of_leader() && fence.epoch < self.epoch {
