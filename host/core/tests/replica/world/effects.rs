@@ -181,16 +181,16 @@ impl World {
                 }
             }
             Happening::Apply { node, boot, up_to } if self.node(node).boot == boot => self.apply(node, up_to),
-            Happening::Watch { node, boot, seen } if self.node(node).boot == boot => {
-                if !self.away.contains(&node) {
-                    self.step(node, Event::RecordChanged(seen));
-                }
+            Happening::Watch { node, boot, seen }
+                if self.node(node).boot == boot && !self.away.contains(&node) =>
+            {
+                self.step(node, Event::RecordChanged(seen));
             }
             Happening::Fetch { node, boot, from, meta } if self.node(node).boot == boot => {
                 self.fetch(node, from, meta);
             }
             Happening::Tell { node, boot, event } if self.node(node).boot == boot => self.step(node, event),
-            // The process that it was for has ended.
+            // The process that it was for has ended, or the watch is cut off.
             _ => {}
         }
     }
