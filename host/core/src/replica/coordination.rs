@@ -35,8 +35,8 @@ pub(super) struct Swap {
     pub(super) purpose: Purpose,
     pub(super) record: GroupRecord,
     expected: Option<(u64, Nonce)>,
-    /// The revision known when it was sent: an answer cannot be older.
-    floor: u64,
+    /// What was known when it was sent: an answer cannot be older.
+    floor: Floor,
     /// No answer came; ask again from then on.
     retry_at: Option<MonoTime>,
     /// At least one attempt went without an answer.
@@ -46,7 +46,14 @@ pub(super) struct Swap {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct PendingRead {
     request: u64,
-    floor: u64,
+    floor: Floor,
+}
+
+/// What was known of the coordinator when something was asked: its identity, and its revision.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+struct Floor {
+    coordinator: Option<u64>,
+    revision: u64,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -73,7 +80,7 @@ pub(super) struct Coordination {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Source {
     /// The answer to a request, sent when this revision was known.
-    Answer { floor: u64 },
+    Answer { floor: Floor },
     /// The watch.
     Watch,
 }
@@ -159,9 +166,13 @@ impl Shared {
         }
     }
 
-    /// The revision below which an answer to a request that is sent now contradicts what is known.
-    fn floor(&self) -> u64 {
-        self.hard.seen.as_ref().map_or(0, |seen| seen.revision)
+    /// An answer to a request that is sent now contradicts what is known if it is below this.
+    fn floor(&self) -> Floor {
+        let seen = self.hard.seen.as_ref();
+        seen.map_or(Floor::default(), |seen| Floor {
+            coordinator: Some(seen.coordinator),
+            revision: seen.revision,
+        })
     }
 
     /// Sends what is due: a read of the record, a swap without an answer, the candidacy.
@@ -294,6 +305,7 @@ impl Shared {
                 }
             }
             Verdict::Stale => {}
+            Verdict::Doubtful => self.coordination.want_read(),
             Verdict::Contradicts(_) if self.breaks(Mutant::NeverFreeze) => {
                 if seen.record.is_some() {
                     self.learn(seen);
@@ -417,16 +429,27 @@ enum Verdict {
     Newer,
     Same,
     Stale,
+    /// Overtaken, or a contradiction: only an answer can tell.
+    Doubtful,
     Contradicts(&'static str),
 }
 
 /// Compares an answer with what is known, of the same history.
 fn contradiction(known: &Seen, seen: &Seen, source: Source) -> Verdict {
     if seen.coordinator != known.coordinator {
-        return Verdict::Contradicts("another coordinator answers: its identity has changed");
+        return match source {
+            // It may come from the coordinator before the one that an operator has accepted since.
+            Source::Watch => Verdict::Doubtful,
+            Source::Answer { floor } if floor.coordinator == Some(seen.coordinator) => Verdict::Stale,
+            Source::Answer { .. } => {
+                Verdict::Contradicts("another coordinator answers: its identity has changed")
+            }
+        };
     }
     match source {
-        Source::Answer { floor } if seen.revision < floor => {
+        Source::Answer { floor }
+            if floor.coordinator == Some(seen.coordinator) && seen.revision < floor.revision =>
+        {
             return Verdict::Contradicts(
                 "the coordinator's revision went back: it was restored from a backup",
             );

@@ -118,6 +118,8 @@ impl Follower {
             Body::Diverged { index } => {
                 shared.quarantine(index);
                 self.campaign = None;
+                // The leader hears what this replica needs, although there may be nothing to write for long.
+                self.acknowledge(shared);
             }
             Body::Open => self.on_open(shared, from, fence),
             _ if fence.stream != self.stream => shared.dropped("a message of another stream"),
@@ -273,7 +275,7 @@ impl Follower {
             shared.log.durable()
         };
         let (index, applied) = (durable.min(self.verified.1), shared.newest_digest());
-        let rebuild = shared.hard.quarantined.is_some();
+        let rebuild = shared.hard.quarantined.map(|_| shared.log.base().index);
         self.told = applied.map_or(LogIndex(0), |(index, _)| index);
         shared.send_when_saved(leader, fence, Body::Durable { index, applied, rebuild });
     }

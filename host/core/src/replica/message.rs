@@ -92,8 +92,9 @@ pub enum Body {
         index: LogIndex,
         /// My effect digest where I have applied.
         applied: Option<(LogIndex, Digest)>,
-        /// My state differs from the group's: I wait for a snapshot to replace it.
-        rebuild: bool,
+        /// My state differs from the group's: I wait for a snapshot to replace it, no older than this, where my log
+        /// begins.
+        rebuild: Option<LogIndex>,
     },
     /// Leader: what you miss is no longer in my log. Fetch this snapshot.
     Snapshot {

@@ -73,7 +73,11 @@ fn body(world: &World, forgery: &Forgery) -> Result<Body, Box<dyn Error>> {
             let applied = forgery.number("applied", 0)?;
             let digest = Digest([forgery.number("digest", 0)? as u8; 32]);
             let applied = (applied > 0).then_some((LogIndex(applied), digest));
-            Body::Durable { index, applied, rebuild: forgery.text("rebuild") == Some("true") }
+            Body::Durable {
+                index,
+                applied,
+                rebuild: (forgery.text("rebuild") == Some("true")).then_some(LogIndex(0)),
+            }
         }
         "snapshot" => {
             let generation = Generation(forgery.number("of", 1)?);

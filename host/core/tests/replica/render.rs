@@ -97,7 +97,7 @@ pub(crate) fn message(message: &Message) -> String {
             format!("append {} after {}, commit {commit}", entries(sent), at(*previous))
         }
         Body::Durable { index, applied, rebuild } => {
-            let wish = if *rebuild { ", I have to rebuild" } else { "" };
+            let wish = if rebuild.is_some() { ", I have to rebuild" } else { "" };
             format!("durable up to {index}, applied {}{wish}", applied.map_or(0, |(index, _)| index.0))
         }
         Body::Snapshot { meta, replace } => {

@@ -17,7 +17,6 @@ impl Leader {
             };
             if let Some(own) = shared.digest_at(index) {
                 peer.compared = Some((index, own == digest));
-                peer.rebuilding &= own != digest;
                 is_news = true;
             }
         }
@@ -53,16 +52,20 @@ impl Leader {
         self.offer_rebuilds(shared);
     }
 
-    /// The peer's state is to be replaced, by a snapshot of no less than what the peer can have applied until now.
-    pub(super) fn begin_rebuild(&mut self, shared: &Shared, node: NodeId) {
-        let Some(peer) = self.peers.get_mut(&node).filter(|peer| !peer.rebuilding) else { return };
-        peer.rebuilding = true;
-        peer.rebuild_from = self.start.max(shared.commit);
+    /// The peer says whether it waits for a snapshot to replace its state, and from where on that must reach. Only the
+    /// peer knows when that is done.
+    pub(super) fn on_rebuild(&mut self, node: NodeId, rebuild: Option<LogIndex>) {
+        let Some(peer) = self.peers.get_mut(&node) else { return };
+        if peer.rebuilding && rebuild.is_none() {
+            peer.compared = None;
+        }
+        peer.rebuilding = rebuild.is_some();
+        peer.rebuild_from = rebuild;
     }
 
     fn tell_diverged(&mut self, shared: &mut Shared, node: NodeId, index: LogIndex) {
-        self.begin_rebuild(shared, node);
-        let Some(peer) = self.peers.get(&node) else { return };
+        let Some(peer) = self.peers.get_mut(&node) else { return };
+        peer.rebuilding = true;
         let fence = shared.fence(peer.incarnation(), StreamId(0));
         shared.send(node, fence, Body::Diverged { index });
     }

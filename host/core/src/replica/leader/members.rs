@@ -91,7 +91,9 @@ impl Leader {
             let holds = peer.acked >= shared.commit && peer.acked >= self.start;
             let alive = shared.now.since(peer.caught_up_at) <= shared.options.shrink_after;
             let stale = shared.breaks(Mutant::ExpandStale);
-            if (holds && alive || stale) && peer.is_streaming() && !peer.rebuilding {
+            // A state that is being rebuilt cannot lead: it waits, unless nothing can be committed without it.
+            let waits = peer.rebuilding && record.can_commit();
+            if (holds && alive || stale) && peer.is_streaming() && !waits {
                 joined.insert(*node);
             }
         }

@@ -56,10 +56,10 @@ pub(super) struct Peer {
     pub(super) compared: Option<(LogIndex, bool)>,
     /// Its newest digest, until this replica has applied as much.
     pub(super) report: Option<(LogIndex, crate::digest::Digest)>,
-    /// It is told to rebuild its state.
+    /// It is to rebuild its state.
     pub(super) rebuilding: bool,
-    /// For that it needs a snapshot that reaches so far: its own log may begin after an older one.
-    pub(super) rebuild_from: LogIndex,
+    /// It waits for a snapshot to do so, one that reaches at least this far: its log begins there.
+    pub(super) rebuild_from: Option<LogIndex>,
     /// Bounds how often it is offered a snapshot for that.
     pub(super) rebuild_offered_at: MonoTime,
 }
@@ -77,7 +77,7 @@ impl Peer {
             compared: None,
             report: None,
             rebuilding: false,
-            rebuild_from: LogIndex(0),
+            rebuild_from: None,
             rebuild_offered_at: MonoTime(0),
         }
     }

@@ -249,7 +249,7 @@ impl Leader {
         node: NodeId,
         index: LogIndex,
         applied: Option<(LogIndex, Digest)>,
-        rebuild: bool,
+        rebuild: Option<LogIndex>,
     ) {
         let last = shared.log.last().index;
         let unfenced = shared.breaks(Mutant::AnswersUnfenced);
@@ -261,9 +261,7 @@ impl Leader {
         if let Some(report) = applied.filter(|(applied, _)| *applied <= last) {
             peer.report = Some(report);
         }
-        if rebuild {
-            self.begin_rebuild(shared, node);
-        }
+        self.on_rebuild(node, rebuild);
         self.compare(shared);
         self.send_appends(shared, node);
         self.advance(shared);
@@ -305,19 +303,17 @@ impl Leader {
     /// Offers those who rebuild a state that is theirs to replace. Their log streams on meanwhile.
     pub(super) fn offer_rebuilds(&mut self, shared: &mut Shared) {
         let (now, pause) = (shared.now, shared.options.shrink_after);
-        let nodes: Vec<NodeId> = self
+        let nodes: Vec<(NodeId, LogIndex)> = self
             .peers
             .iter()
-            .filter(|(_, peer)| {
-                peer.rebuilding && peer.is_streaming() && now.since(peer.rebuild_offered_at) > pause
-            })
-            .map(|(node, _)| *node)
+            .filter(|(_, peer)| peer.is_streaming() && now.since(peer.rebuild_offered_at) > pause)
+            .filter_map(|(node, peer)| Some((*node, peer.rebuild_from?)))
             .collect();
-        for node in nodes {
-            let Some(peer) = self.peers.get_mut(&node) else { continue };
-            let Some(meta) = usable_snapshot(shared, peer.rebuild_from) else {
+        for (node, from) in nodes {
+            let Some(meta) = usable_snapshot(shared, from) else {
                 return self.want_snapshot(shared);
             };
+            let Some(peer) = self.peers.get_mut(&node) else { continue };
             peer.rebuild_offered_at = now;
             let Some(stream) = peer.stream() else { continue };
             let fence = shared.fence(peer.incarnation(), stream);
