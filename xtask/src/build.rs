@@ -63,7 +63,10 @@ pub(crate) fn dev(arguments: &[String]) -> Result<()> {
 /// `cargo xtask bench`.
 pub(crate) fn bench(what: &str, arguments: &[String]) -> Result<()> {
     setup::ensure(&[Need::Protoc])?;
-    plugins()?;
+    match what {
+        "coordination" => setup::ensure(&[Need::Etcd])?,
+        _ => plugins()?,
+    }
     if what == "single" {
         // The benchmark starts the binary that lies beside its own.
         release()?;

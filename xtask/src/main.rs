@@ -64,10 +64,10 @@ enum Task {
     },
     /// Checks format, clippy (warnings are errors), and licences, sources and advisories of dependencies
     Lint,
-    /// Measures: `micro` parts of the node, or a `single` node under load
+    /// Measures: `micro` parts of the node, a `single` node under load, or `coordination` of many groups by etcd
     Bench {
         /// What to measure
-        #[arg(value_parser = ["micro", "single"])]
+        #[arg(value_parser = ["micro", "single", "coordination"])]
         what: String,
         /// Arguments for the benchmark
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]

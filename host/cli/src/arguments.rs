@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::data::{QueryArguments, WriteArguments};
 use crate::dev::DevArguments;
+use crate::events::EventsArguments;
 use crate::kv::KvArguments;
 use crate::load::LoadArguments;
 use crate::plugin::PluginCommand;
@@ -116,6 +117,8 @@ pub(crate) enum Command {
     Kv(KvArguments),
     /// Load a CSV or NDJSON file into a tenant
     Load(LoadArguments),
+    /// Show who leads and who follows in a cluster's groups, and what happens to them
+    Events(EventsArguments),
     /// Show how the node is
     Status,
     /// Write a snapshot now, and drop the log that it covers

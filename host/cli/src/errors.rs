@@ -4,6 +4,7 @@ use std::fmt;
 use std::process::ExitCode;
 
 use mortise_client::{ClientError, ErrorKind, TookEffect};
+use mortise_coordination::CoordinationError;
 
 /// Failed for a reason that has no code of its own.
 pub(crate) const FAILURE: u8 = 1;
@@ -106,6 +107,11 @@ fn describe(error: &anyhow::Error) -> String {
 fn classify(error: &anyhow::Error) -> (u8, &'static str) {
     if let Some(failure) = error.downcast_ref::<Failure>() {
         return (failure.code, failure.kind);
+    }
+    match error.downcast_ref::<CoordinationError>() {
+        Some(CoordinationError::Unavailable { .. }) => return (UNAVAILABLE, "unavailable"),
+        Some(CoordinationError::Denied { .. }) => return (NOT_PERMITTED, "permission_denied"),
+        _ => {}
     }
     let Some(error) = error.downcast_ref::<ClientError>() else {
         return (FAILURE, "failure");

@@ -5,6 +5,7 @@ mod context;
 mod data;
 mod dev;
 mod errors;
+mod events;
 mod input;
 mod kv;
 mod load;
@@ -68,6 +69,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Query(query) => data::query(query, context).await?,
         Command::Kv(command) => kv::run(command, context).await?,
         Command::Load(load) => load::run(load, context).await?,
+        Command::Events(events) => events::run(events, context).await?,
         Command::Status => status::status(context).await?,
         Command::Snapshot => status::snapshot(context).await?,
         Command::Token(command) => token::run(command, context)?,

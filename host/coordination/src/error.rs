@@ -74,10 +74,10 @@ pub enum CoordinationError {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SessionLoss {
     /// No renewal was answered for a whole TTL.
-    #[error("no renewal of lease {0:?} was answered in time")]
+    #[error("no renewal of lease {:x} was answered in time", .0.0)]
     Expired(LeaseId),
     /// etcd does not know the lease any more: it was revoked, or etcd lost it.
-    #[error("etcd does not know lease {0:?}")]
+    #[error("etcd does not know lease {:x}", .0.0)]
     LeaseGone(LeaseId),
     /// The session's key was deleted or taken over.
     #[error("the session's key is gone")]

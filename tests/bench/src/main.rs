@@ -1,12 +1,14 @@
-//! Benchmarks. `cargo xtask bench micro|single` builds what they need and runs them.
+//! Benchmarks. `cargo xtask bench micro|single|coordination` builds what they need and runs them.
 //!
 //! ```text
 //!   micro  ─▶ parts in this process: apply through the plugin and natively, log, state store
 //!   single ─▶ a `mortise` process on a real folder, loaded from this one; CPU by thread from /proc
+//!   coordination ─▶ a node with many groups in this process, on an etcd of its own
 //! ```
-//! Both print a table; targets stand beside the numbers. A missed target is said, but is no failure: a benchmark
+//! All print a table; targets stand beside the numbers. A missed target is said, but is no failure: a benchmark
 //! fails only where something does not work.
 
+mod coordination;
 mod disk;
 mod micro;
 mod report;
@@ -42,6 +44,8 @@ enum What {
     Micro(micro::Arguments),
     /// One node under load: many writes in flight, one at a time, memory at rest
     Single(single::Arguments),
+    /// A node with many groups on a real etcd: start-up, how soon a change is told, memory and processor at rest
+    Coordination(coordination::Arguments),
 }
 
 /// What both take.
@@ -78,11 +82,15 @@ impl Common {
     }
 
     fn finish(&self, report: &Report) -> Result<()> {
-        report.print();
-        match &self.json {
-            Some(path) => report.save(path).with_context(|| format!("write {}", path.display())),
-            None => Ok(()),
-        }
+        finish(report, self.json.as_deref())
+    }
+}
+
+fn finish(report: &Report, json: Option<&Path>) -> Result<()> {
+    report.print();
+    match json {
+        Some(path) => report.save(path).with_context(|| format!("write {}", path.display())),
+        None => Ok(()),
     }
 }
 
@@ -94,5 +102,6 @@ fn main() -> Result<()> {
     match Arguments::parse().what {
         What::Micro(arguments) => arguments.common.finish(&micro::run(&arguments)?),
         What::Single(arguments) => arguments.common.finish(&single::run(&arguments)?),
+        What::Coordination(arguments) => finish(&coordination::run(&arguments)?, arguments.json.as_deref()),
     }
 }

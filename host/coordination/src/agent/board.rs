@@ -101,7 +101,9 @@ impl Board {
     }
 
     pub(super) fn set_session(&self, session: SessionState) {
-        lock(&self.present).session = session;
+        if std::mem::replace(&mut lock(&self.present).session, session.clone()) == session {
+            return;
+        }
         self.mark(|marks, _| !std::mem::replace(&mut marks.session, true));
     }
 

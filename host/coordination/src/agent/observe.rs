@@ -53,10 +53,10 @@ impl<B: Backend> Shared<B> {
         // An endless loop with errors as its only way out.
         let endless: Result<std::convert::Infallible, Failure> = async {
             self.list(view).await?;
+            self.board.set_problem(None);
             let prefix = self.keys.prefix().to_owned();
             let mut watch = self.backend.watch(prefix, Revision(view.revision().0 + 1)).await?;
             backoff.reset();
-            self.board.set_problem(None);
             let mut relist = Moment::now().after(self.config.relist_every);
             loop {
                 tokio::select! {

@@ -1,5 +1,7 @@
 //! What an error of the client means for the request.
 
+use std::error::Error as _;
+
 use etcd_client::Error;
 
 use crate::backend::BackendError;
@@ -20,7 +22,7 @@ pub(super) fn classify(error: Error, endpoint: &str) -> BackendError {
     let endpoint = endpoint.to_owned();
     match error {
         Error::GRpcStatus(status) => {
-            let why = format!("{} ({:?})", reason(&status), status.code());
+            let why = format!("{} ({:?})", with_causes(status.message(), status.source()), status.code());
             match status.code() as i32 {
                 // etcd says "authentication failed" as an invalid argument, and checks arguments before it acts.
                 INVALID_ARGUMENT | FAILED_PRECONDITION if is_login(status.message()) => {
@@ -39,7 +41,7 @@ pub(super) fn classify(error: Error, endpoint: &str) -> BackendError {
         error @ (Error::InvalidArgs(_) | Error::InvalidUri(_) | Error::InvalidMetadataValue(_)) => {
             BackendError::NotDone { endpoint, why: error.to_string() }
         }
-        error => BackendError::Unanswered { endpoint, why: chain(&error) },
+        error => BackendError::Unanswered { endpoint, why: with_causes(&error.to_string(), error.source()) },
     }
 }
 
@@ -49,14 +51,9 @@ fn is_login(message: &str) -> bool {
     message.contains("authentication") || message.contains("user name")
 }
 
-/// A status often hides its cause, such as "connection refused", in its sources.
-fn reason<S: std::error::Error>(status: &S) -> String {
-    chain(status)
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
+/// What happened, with causes such as "connection refused", which a status hides in its sources.
+fn with_causes(text: &str, mut source: Option<&(dyn std::error::Error + 'static)>) -> String {
+    let mut text = text.to_owned();
     while let Some(cause) = source {
         let cause_text = cause.to_string();
         if !text.contains(&cause_text) {

@@ -1,0 +1,113 @@
+//! An etcd that was wiped, restored or exchanged: frozen, until an operator accepts it.
+
+use mortise_coordination::{Config, Coordination, Coordinator};
+use mortise_coordination::{
+    CoordinationError, Expected, History, Interest, Known, RoleEvents, SwapOutcome, Told, Viewpoint,
+};
+use mortise_core::group::NodeId;
+use mortise_etcd_kit::{Release, TestEtcd};
+
+use crate::kit::{GROUP, Node, backend, broken, create, elected, etcd, live, node, offline};
+
+/// What must be so while a node is frozen, and after it was accepted.
+async fn frozen_until_accepted(etcd: &TestEtcd, node: &Node, before: Known) {
+    let mut events = RoleEvents::new(node.changes(Interest::Group(GROUP)), Viewpoint::Observer);
+    let found = broken(node).await;
+    assert_eq!(found.known_cluster, before.cluster);
+    offline(node).await;
+    let next =
+        mortise_core::group::GroupRecord::create(&[NodeId(1)], 1, mortise_coordination::new_nonce().unwrap());
+    for expected in
+        [Expected::Absent, Expected::Present { mod_revision: before.revision, nonce: Default::default() }]
+    {
+        let refused = node.swap_group(GROUP, expected, next.clone().unwrap()).await;
+        // Without a session it says that; an observer is told of the break.
+        assert!(
+            matches!(refused, Err(CoordinationError::NoSession | CoordinationError::Broken(_))),
+            "{refused:?}"
+        );
+    }
+    // Reads answer, so that an operator can look; whose answer it is, is to be seen.
+    let read = node.read_group(GROUP).await.unwrap();
+    assert!(read.cluster != before.cluster || read.revision < before.revision);
+    while let Some(told) = events.try_next() {
+        assert!(!matches!(told, Told::Role(ref event) if event.revision < before.revision), "{told:?}");
+    }
+    assert!(etcd.ctl(&["get", "/faults/sessions/1", "--print-value-only"]).unwrap().trim().is_empty());
+
+    assert!(node.accept(mortise_coordination::ClusterId(1)).is_err());
+    assert_ne!(node.history(), History::Continuous);
+    node.accept(found.seen_cluster).unwrap();
+    live(node).await;
+    assert_eq!(node.history(), History::Continuous);
+}
+
+async fn begin(release: Release) -> (TestEtcd, Node) {
+    let etcd = etcd(release, 1);
+    let node = node(&etcd, 1).await;
+    create(&node).await;
+    (etcd, node)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_etcd_that_was_wiped_freezes_the_node() {
+    for (release, token) in [(Release::V3_4, None), (Release::V3_5, Some("second"))] {
+        let (mut etcd, node) = begin(release).await;
+        for _ in 0..20 {
+            elected(&node, 1).await;
+        }
+        let before = node.known().unwrap();
+        etcd.kill_all().unwrap();
+        etcd.wipe(token).unwrap();
+        etcd.restart_all().unwrap();
+        frozen_until_accepted(&etcd, &node, before).await;
+        assert_eq!(node.read_group(GROUP).await.unwrap().record, None, "nobody recreates a record by itself");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_etcd_that_was_restored_from_an_old_backup_freezes_the_node() {
+    for (release, token) in [(Release::V3_5, None), (Release::V3_4, Some("second"))] {
+        let (mut etcd, node) = begin(release).await;
+        node.close().await;
+        let node = crate::kit::node(&etcd, 1).await;
+        // The backup is taken while nobody is there, as the checks of the session's key want it.
+        let backup = etcd.backup().unwrap();
+        for _ in 0..20 {
+            elected(&node, 1).await;
+        }
+        let before = node.known().unwrap();
+        etcd.ctl(&["del", "/faults/sessions/1"]).unwrap();
+        etcd.kill_all().unwrap();
+        etcd.wipe(token).unwrap();
+        etcd.restore(&backup).unwrap();
+        etcd.restart_all().unwrap();
+        etcd.ctl(&["del", "/faults/sessions/1"]).unwrap();
+        frozen_until_accepted(&etcd, &node, before).await;
+        // It builds on what is there now.
+        let now = elected(&node, 1).await;
+        assert!(now.revision < before.revision || token.is_some());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_an_earlier_start_knew_counts() {
+    let (etcd, first) = begin(Release::V3_5).await;
+    let known = first.known().unwrap();
+    for wrong in [
+        Known { revision: mortise_coordination::Revision(known.revision.0 + 1_000), ..known },
+        Known { cluster: mortise_coordination::ClusterId(known.cluster.0 ^ 1), ..known },
+    ] {
+        let later = Coordination::start(Config::new("faults"), Some(wrong), backend(&etcd)).unwrap();
+        let later: Node = std::sync::Arc::new(later);
+        let found = broken(&later).await;
+        assert_eq!((found.known_cluster, found.known_revision), (wrong.cluster, wrong.revision));
+        let record = first.read_group(GROUP).await.unwrap().record.unwrap();
+        let swapped = later.swap_group(GROUP, Expected::Absent, record).await;
+        assert!(matches!(swapped, Err(CoordinationError::Broken(_))), "{swapped:?}");
+    }
+    let same = Coordination::start(Config::new("faults"), Some(known), backend(&etcd)).unwrap();
+    same.ready().await.unwrap();
+    let record = same.read_group(GROUP).await.unwrap().record.unwrap();
+    assert!(matches!(same.swap_group(GROUP, Expected::Absent, record).await, Ok(SwapOutcome::Refused(_))));
+}

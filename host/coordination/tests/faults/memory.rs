@@ -1,0 +1,161 @@
+//! Injected faults, in-process: what no real etcd does on demand.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use mortise_coordination::backend::faulty::{Faults, Faulty, SwapFault};
+use mortise_coordination::{
+    Change, Config, Coordination, CoordinationError, Expected, History, Interest, Memory, Moment,
+    SessionLoss, SessionState, SwapOutcome, new_nonce,
+};
+use mortise_core::group::{BootId, LeaseId, NodeId};
+use mortise_core::ids::Epoch;
+
+use crate::kit::{GROUP, Node, TTL, broken, create, elected, live, offline, until};
+
+struct World {
+    memory: Memory,
+    faulty: Faulty<Memory>,
+    faults: Faults,
+    node: Node,
+}
+
+async fn world() -> World {
+    let memory = Memory::new();
+    let faulty = Faulty::new(memory.clone());
+    let faults = faulty.faults();
+    let config = Config { ttl_seconds: TTL.as_secs() as u32, ..Config::new("faults") };
+    let node: Node = Arc::new(Coordination::start(config, None, faulty.clone()).unwrap());
+    node.open_session(NodeId(1), BootId(1)).unwrap();
+    live(&node).await;
+    World { memory, faulty, faults, node }
+}
+
+#[tokio::test]
+async fn a_late_swap_is_applied_only_where_nothing_happened_since() {
+    let world = world().await;
+    let first = create(&world.node).await;
+    let record = first.record.as_ref().unwrap();
+    let expected = Expected::Present { mod_revision: first.mod_revision, nonce: record.nonce };
+    let mine = record.elect(NodeId(1), Epoch(1), BootId(1), LeaseId(1), new_nonce().unwrap());
+
+    world.faults.next_swap(SwapFault::Late);
+    let outcome = world.node.swap_group(GROUP, expected, mine.clone()).await.unwrap();
+    assert_eq!(outcome, SwapOutcome::Unknown);
+    // The same revision again proves nothing: it is applied now.
+    assert_eq!(world.node.read_group(GROUP).await.unwrap().mod_revision, first.mod_revision);
+    assert_eq!(world.faulty.deliver_late().await, Ok(1));
+    let read = world.node.read_group(GROUP).await.unwrap();
+    assert_eq!(read.record.map(|record| record.nonce), Some(mine.nonce), "the nonce says whose it is");
+
+    world.faults.next_swap(SwapFault::Late);
+    let expected = Expected::Present { mod_revision: read.mod_revision, nonce: mine.nonce };
+    let lost = mine.shrink(&[NodeId(2)].into(), new_nonce().unwrap());
+    assert_eq!(world.node.swap_group(GROUP, expected, lost).await, Ok(SwapOutcome::Unknown));
+    let other = elected(&world.node, 2).await;
+    assert_eq!(world.faulty.deliver_late().await, Ok(0));
+    assert_eq!(world.node.read_group(GROUP).await.unwrap().mod_revision, other.mod_revision);
+}
+
+#[tokio::test]
+async fn a_lost_answer_is_an_unknown_outcome() {
+    let world = world().await;
+    create(&world.node).await;
+    for (fault, applied) in [(SwapFault::AnswerLost, true), (SwapFault::Lost, false)] {
+        let before = world.node.read_group(GROUP).await.unwrap();
+        let record = before.record.unwrap();
+        let expected = Expected::Present { mod_revision: before.mod_revision, nonce: record.nonce };
+        let next = record.with_min_isr(record.min_isr % 3 + 1, new_nonce().unwrap()).unwrap();
+        world.faults.next_swap(fault);
+        let outcome = world.node.swap_group(GROUP, expected, next.clone()).await;
+        assert_eq!(outcome, Ok(SwapOutcome::Unknown));
+        let after = world.node.read_group(GROUP).await.unwrap();
+        assert_eq!(after.record == Some(next), applied);
+    }
+}
+
+#[tokio::test]
+async fn a_watch_that_is_late_tells_the_newest_in_the_end() {
+    let world = world().await;
+    create(&world.node).await;
+    let mut changes = world.node.changes(Interest::Group(GROUP));
+    until(&mut changes, "the record", |change| match change {
+        Change::Group(_, state) => state.record.as_ref().unwrap().record.is_some().then_some(()),
+        _ => None,
+    })
+    .await;
+    world.faults.hold_watch(true);
+    let (mut last, mut told) = (elected(&world.node, 1).await, 0);
+    for number in [2, 3, 1] {
+        last = elected(&world.node, number).await;
+    }
+    while let Some(change) = changes.try_next() {
+        told += usize::from(matches!(change, Change::Group(..)));
+    }
+    assert_eq!(told, 0, "told though the watch is held");
+    world.faults.hold_watch(false);
+    until(&mut changes, "the newest", |change| match change {
+        Change::Group(_, state) => {
+            (state.record.as_ref().unwrap().mod_revision == last.mod_revision).then_some(())
+        }
+        _ => None,
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_lost_lease_and_lost_renewals_end_the_session() {
+    let world = world().await;
+    let first = live(&world.node).await;
+    world.faults.lose_lease();
+    assert_eq!(offline(&world.node).await, SessionState::Offline(SessionLoss::LeaseGone(first)));
+    let second = live(&world.node).await;
+    assert_ne!(second, first);
+    world.faults.lose_renewals(true);
+    let asked = Moment::now();
+    assert_eq!(offline(&world.node).await, SessionState::Offline(SessionLoss::Expired(second)));
+    assert!(Moment::now().since(asked) < TTL + Duration::from_millis(500));
+    world.faults.lose_renewals(false);
+    live(&world.node).await;
+}
+
+#[tokio::test]
+async fn a_coordinator_out_of_reach_is_found_again() {
+    let world = world().await;
+    create(&world.node).await;
+    world.faults.unreachable(true);
+    let error = world.node.read_group(GROUP).await.unwrap_err();
+    assert!(matches!(error, CoordinationError::Unavailable { .. }), "{error}");
+    offline(&world.node).await;
+    world.faults.unreachable(false);
+    live(&world.node).await;
+    let seen = elected(&world.node, 1).await;
+    let mut changes = world.node.changes(Interest::Group(GROUP));
+    until(&mut changes, "the watch", |change| match change {
+        Change::Group(_, state) => {
+            (state.record.as_ref().unwrap().mod_revision == seen.mod_revision).then_some(())
+        }
+        _ => None,
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_restored_history_freezes_until_it_is_accepted() {
+    for same_id in [true, false] {
+        let world = world().await;
+        create(&world.node).await;
+        let backup = world.memory.backup();
+        let last = elected(&world.node, 1).await;
+        world.memory.restore(Some(backup), same_id);
+        let found = broken(&world.node).await;
+        assert_eq!(found.known_cluster == found.seen_cluster, same_id);
+        assert!(matches!(world.node.history(), History::Broken(_)));
+        offline(&world.node).await;
+        let read = world.node.read_group(GROUP).await.unwrap();
+        assert!(read.mod_revision < last.mod_revision);
+        world.node.accept(found.seen_cluster).unwrap();
+        live(&world.node).await;
+        elected(&world.node, 2).await;
+    }
+}
