@@ -11,6 +11,9 @@ pub const LEVEL: u32 = 1;
 /// Most members of a group: bounds the record, and what every round of a leader costs.
 pub const MEMBERS_MAX: usize = 15;
 
+/// The epoch, generation and incarnation that nobody counts up to: from any that is smaller, counting on never overflows.
+const COUNT_MAX: u64 = u64::MAX / 2;
+
 /// What a member is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum MemberKind {
@@ -110,6 +113,9 @@ impl GroupRecord {
         }
         if !self.members.is_sorted_by(|a, b| a.node < b.node) || self.members[0].node == NodeId(0) {
             return fail("members are not in the order of their nodes, from 1 on".into());
+        }
+        if self.epoch.0.max(self.generation.0).max(self.incarnations.0) > COUNT_MAX {
+            return fail("an epoch, generation or incarnation that nobody has counted up to".into());
         }
         if self.min_isr == 0 || self.min_isr as usize > self.members.len() {
             return fail(format!("min_isr {} with {} members", self.min_isr, self.members.len()));

@@ -70,6 +70,15 @@ fn length(reader: &mut Reader, what: &'static str) -> Result<usize, DecodeError>
     if length > MEMBERS_MAX { Err(DecodeError::Malformed { what }) } else { Ok(length) }
 }
 
+/// Nodes in rising order, as they are written: one set has one encoding.
 fn set(reader: &mut Reader, what: &'static str) -> Result<BTreeSet<NodeId>, DecodeError> {
-    (0..length(reader, what)?).map(|_| Ok(NodeId(reader.count(what)?))).collect()
+    let mut set = BTreeSet::new();
+    for _ in 0..length(reader, what)? {
+        let node = NodeId(reader.count(what)?);
+        if set.last().is_some_and(|last| *last >= node) {
+            return Err(DecodeError::Malformed { what });
+        }
+        set.insert(node);
+    }
+    Ok(set)
 }

@@ -291,7 +291,8 @@ impl Follower {
         let consistent = is_possible(meta.last)
             && meta.epochs.epoch_at(meta.last.index) == meta.last.epoch
             && meta.epochs == meta.epochs.up_to(meta.last.index);
-        if !consistent || meta.last.epoch > fence.epoch || meta.generation != fence.generation {
+        let of_leader = meta.last.epoch <= fence.epoch && meta.generation == fence.generation;
+        if !consistent || !of_leader || shared.contradicts_commit(&meta) {
             return shared.dropped("a snapshot that cannot be");
         }
         if shared.fetch.is_some() || shared.is_installing() {

@@ -5,7 +5,7 @@ use super::effect::Effect;
 use super::event::{Memory, RequestId, Seen};
 use super::follower::Follower;
 use super::shared::Shared;
-use crate::group::{Generation, GroupRecord, MemberKind, NodeId, Nonce};
+use crate::group::{Generation, GroupRecord, MemberKind, NodeId, Nonce, RecordError};
 use crate::ids::Epoch;
 
 impl Shared {
@@ -116,6 +116,7 @@ impl Shared {
         let mut record = newest.elect(me, epoch, boot, lease, nonce);
         let generation = latest.record.as_ref().map_or(newest.generation, |other| other.generation);
         record.generation = Generation(newest.generation.max(generation).0.saturating_add(1));
+        record.check().map_err(|RecordError(why)| format!("what the members remember cannot be: {why}"))?;
         Ok((record, latest.expectation()))
     }
 }

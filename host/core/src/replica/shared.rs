@@ -306,7 +306,8 @@ impl Shared {
         let generation = self.record().map(|record| record.generation);
         let reaches_log = meta.last.index >= self.log.base().index || meta.generation > self.hard.generation;
         let is_behind = meta.last.index > self.commit || (fetch.replace && reaches_log);
-        if generation != Some(meta.generation) || !is_behind || self.installing.is_some() {
+        let fits = generation == Some(meta.generation) && !self.contradicts_commit(&meta);
+        if !fits || !is_behind || self.installing.is_some() {
             self.happened(Rare::SnapshotDropped);
             return false;
         }
@@ -315,6 +316,12 @@ impl Shared {
         }
         self.install(meta);
         true
+    }
+
+    /// Whether a snapshot of this history ends with another entry than the one that is committed there.
+    pub(super) fn contradicts_commit(&self, meta: &SnapshotMeta) -> bool {
+        let same_history = meta.generation == self.hard.generation;
+        same_history && meta.last.index <= self.commit && !self.log.holds(meta.last)
     }
 
     fn install(&mut self, meta: SnapshotMeta) {
@@ -329,8 +336,10 @@ impl Shared {
         let write = self.write(Write::Install { meta: meta.clone(), log });
         if log != LogAtInstall::Stays {
             self.log.restart(write, &meta);
-            self.commit = meta.last.index;
+            self.commit = LogIndex(0);
         }
+        // A snapshot holds what is committed only.
+        self.advance_commit(meta.last.index);
         self.hard.generation = meta.generation;
         self.release();
         self.save();
@@ -387,7 +396,10 @@ impl Seen {
     }
 }
 
-/// Whether `last` may lie at the end of a log at all.
+/// No log is longer than this, at a million entries a second for a hundred thousand years: counting on never overflows.
+const INDEX_MAX: LogIndex = LogIndex(u64::MAX / 4);
+
+/// Whether a log can reach `at`.
 pub(super) fn is_possible(at: Position) -> bool {
-    (at.epoch.0 == 0) == (at.index.0 == 0)
+    (at.epoch.0 == 0) == (at.index.0 == 0) && at.index <= INDEX_MAX
 }

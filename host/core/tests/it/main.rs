@@ -9,6 +9,8 @@ mod digest;
 mod entry;
 mod generate;
 mod golden;
+mod group;
+mod hard_state;
 mod layer;
 mod overlay;
 mod profile;

@@ -7,7 +7,8 @@ use mortise_core::group::{BootId, Generation, Incarnation};
 use mortise_core::ids::{Epoch, GroupId, LogIndex};
 use mortise_core::replica::{Body, Fence, LogEntry, Message, Position, RoleKind, SnapshotMeta, StreamId};
 
-use crate::script::{Link, position};
+use crate::command::Link;
+use crate::script::position;
 use crate::world::{CLUSTER, GROUP, World, entry};
 
 /// A message's kind and the fields in which it differs from what would be right.

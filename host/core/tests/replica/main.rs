@@ -1,13 +1,15 @@
 //! Stories of the replication protocol: each script in `scripts/` shows one behaviour of a group of replicas in a small
 //! world without chance, where everything works at once unless the script says otherwise. The commands are those
-//! of [`script::Command`].
+//! of [`command::Command`].
 //!
 //! `UPDATE_GOLDENFILES=1 cargo test -p mortise-core --test replica` writes what happens now into the scripts: read the
 //! difference as carefully as a change of the protocol.
 
 #![allow(clippy::expect_used)] // What a story takes for granted fails the test where it does not hold.
 
+mod command;
 mod forge;
+mod hostile;
 mod render;
 mod script;
 mod world;
