@@ -135,7 +135,8 @@ impl Surroundings {
             }
             6..=7 => {
                 let applied = (!dice.once_in(3)).then(|| (LogIndex(dice.near(view.applied.0)), digest(dice)));
-                Body::Durable { index: last, applied, rebuild: dice.once_in(8) }
+                let rebuild = dice.once_in(8).then(|| LogIndex(dice.near(view.base.index.0)));
+                Body::Durable { index: last, applied, rebuild }
             }
             8 => Body::Snapshot { meta: self.snapshot(dice, view), replace: dice.once_in(2) },
             9 => Body::Beacon { round: dice.near(3), commit },
