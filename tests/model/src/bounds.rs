@@ -76,6 +76,8 @@ pub enum Start {
     InSync,
     /// The last node is out of the in-sync set and misses the last entry, which is committed.
     LastOut,
+    /// The leader alone is in the in-sync set; the others, which have everything, are eligible besides.
+    Alone,
 }
 
 /// A configuration.

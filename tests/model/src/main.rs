@@ -7,6 +7,9 @@ use mortise_model::configurations;
 use mortise_model::coverage::RARE;
 use mortise_model::search::{Progress, Report, search};
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Searches small groups of real replicas exhaustively for broken invariants
 #[derive(Parser)]
 #[command(name = "cargo xtask model", bin_name = "cargo xtask model")]
@@ -17,8 +20,8 @@ struct Arguments {
     /// Only this configuration; may be given several times
     #[arg(long)]
     only: Vec<String>,
-    /// Puts one rule of the core out of force, in the configuration that notices
-    #[arg(long)]
+    /// Puts the rule of this name out of force (see `Mutant` in the core), in the configuration that notices
+    #[arg(long, conflicts_with_all = ["only", "bounds"])]
     mutant: Option<String>,
     /// Threads of a search; more than one is faster, and no longer finds the shortest trace first
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=64))]
@@ -33,16 +36,8 @@ fn main() -> ExitCode {
         eprintln!("no configuration is called {name}; there are {}", names.join(", "));
         return ExitCode::FAILURE;
     }
-    if let Some(wanted) = &arguments.mutant {
-        for (mutant, name) in configurations::MUTANTS {
-            if *wanted == format!("{mutant:?}") || wanted == "all" {
-                let bounds = configurations::named(arguments.only.first().map_or(name, |s| s.as_str())).unwrap().mutant(*mutant);
-                let report = search(bounds, 1, |_| {});
-                println!("MUTANT {mutant:?}");
-                conclude(name, &report);
-            }
-        }
-        return ExitCode::SUCCESS;
+    if let Some(mutant) = &arguments.mutant {
+        return put_out_of_force(mutant, usize::from(arguments.threads));
     }
     let wanted = |name: &str| arguments.only.is_empty() || arguments.only.iter().any(|only| only == name);
     let mut broken = false;
@@ -51,9 +46,25 @@ fn main() -> ExitCode {
         let bounds = bounds.enlarged(arguments.bounds - 1);
         let report = search(bounds, usize::from(arguments.threads), |progress| tell(name, &progress));
         conclude(name, &report);
-        broken |= !report.violations.is_empty();
+        broken |= report.violation.is_some();
     }
     if broken { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+}
+
+/// Fails where the model does not notice.
+fn put_out_of_force(rule: &str, threads: usize) -> ExitCode {
+    let known = configurations::MUTANTS.iter().find(|(mutant, _)| format!("{mutant:?}") == rule);
+    let Some((mutant, name, bounds)) =
+        known.and_then(|(mutant, name)| Some((*mutant, *name, configurations::named(name)?)))
+    else {
+        let names: Vec<String> =
+            configurations::MUTANTS.iter().map(|(mutant, _)| format!("{mutant:?}")).collect();
+        eprintln!("no rule that a model notices is called {rule}; there are {}", names.join(", "));
+        return ExitCode::FAILURE;
+    };
+    let report = search(bounds.mutant(mutant), threads, |progress| tell(name, &progress));
+    conclude(name, &report);
+    if report.violation.is_some() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 fn tell(name: &str, progress: &Progress) {
@@ -80,10 +91,8 @@ fn conclude(name: &str, report: &Report) {
         .map(|(rare, count)| format!("{rare:?} {count}"))
         .collect();
     println!("  {}", rare.join(", "));
-    for violation in &report.violations {
+    if let Some(violation) = &report.violation {
         println!("{name}: BROKEN after {} actions: {}", violation.length, violation.invariant);
-    }
-    if let Some(violation) = report.violations.first() {
         println!("{}", violation.trace);
     }
 }

@@ -1,6 +1,7 @@
 //! The model that stateright searches: where it begins, what can happen, and what that does.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use mortise_core::group::{GroupRecord, NodeId, Nonce};
 use mortise_core::replica::{Ack, Event};
@@ -20,12 +21,24 @@ pub struct Group {
     pub bounds: Bounds,
     /// What happened in all steps so far.
     pub coverage: Arc<Coverage>,
+    /// An invariant was found broken: nothing more has to be searched.
+    pub is_broken: AtomicBool,
 }
 
 impl Group {
     /// A group within bounds.
     pub fn new(bounds: Bounds) -> Self {
-        Self { bounds, coverage: Arc::default() }
+        Self { bounds, coverage: Arc::default(), is_broken: AtomicBool::new(false) }
+    }
+
+    /// Whether an invariant holds in a world. The first one that does not ends the search, so that the way to it is the
+    /// shortest one.
+    pub fn holds(&self, world: &World, invariant: fn(&World) -> bool) -> bool {
+        if self.is_broken.load(Ordering::Relaxed) || invariant(world) {
+            return true;
+        }
+        self.is_broken.store(true, Ordering::Relaxed);
+        false
     }
 
     fn step(&self, world: World) -> Step<'_> {
@@ -54,10 +67,20 @@ impl Group {
         let leader = NodeId(1);
         step.feed(leader, Event::Tick);
         self.rest(&mut step);
-        if self.bounds.start == Start::LastOut {
-            self.leave_last_out(&mut step, &ids);
+        match self.bounds.start {
+            Start::InSync => {}
+            Start::LastOut => self.leave_last_out(&mut step, &ids),
+            Start::Alone => {
+                step.perform(Action::Wait(leader));
+                step.perform(Action::Tend(leader));
+                self.rest(&mut step);
+            }
         }
-        step.world.history.tokens.clear();
+        step.world.spent = Counts::default();
+        if self.bounds.mutant.is_some() {
+            // What the beginning broke already shows no way to it.
+            step.world.history.breaches.clear();
+        }
         step.world
     }
 
@@ -82,7 +105,6 @@ impl Group {
         step.perform(Action::Tend(leader));
         step.perform(Action::Break { leader, peer });
         self.rest(step);
-        step.world.spent = Counts::default();
     }
 
     /// Messages, fsyncs, swaps and news of the record: what comes to an end without anybody's doing.
@@ -177,6 +199,9 @@ impl Model for Group {
     }
 
     fn actions(&self, world: &World, actions: &mut Vec<Action>) {
+        if self.is_broken.load(Ordering::Relaxed) {
+            return;
+        }
         self.actions_of_itself(world, actions);
         if !world.may(&self.bounds, Budget::Swap) {
             actions.retain(|action| !matches!(action, Action::Swap { .. }));

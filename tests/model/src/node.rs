@@ -1,8 +1,8 @@
 //! One node: a process of the real replica core, and its disk.
 
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::hash::{BuildHasher, Hash, Hasher};
 
-use mortise_core::group::{BootId, Incarnation, LeaseId, NodeId, Nonce};
+use ahash::RandomState;use mortise_core::group::{BootId, Incarnation, LeaseId, NodeId, Nonce};
 use mortise_core::ids::GroupId;
 use mortise_core::replica::{
     Effect, Event, MonoTime, Mutant, Options, Replica, RoleKind, SessionState, View,
@@ -55,7 +55,7 @@ impl Eq for Node {}
 
 /// The times of a model: clocks stand still unless an action moves them, so what a replica does "after a while" it does
 /// in the tick that the model chooses. A follower's tick elects it, a leader's tick after a step of its clock finds the
-/// others too slow. Beacons come only at the start of a leadership and for reads.
+/// others too slow. Beacons come only at the start of a leadership and for reads. Every entry travels alone.
 fn options(node: NodeId, boot: BootId, mutant: Option<Mutant>) -> Options {
     let seed = node.0 * 1000 + boot.0;
     Options {
@@ -67,6 +67,7 @@ fn options(node: NodeId, boot: BootId, mutant: Option<Mutant>) -> Options {
         reread: NEVER,
         retry: 0,
         transfer_max: NEVER,
+        append_bytes_max: 1,
         mutant,
         ..Options::new(CLUSTER, GroupId(1), node, boot, seed)
     }
@@ -110,7 +111,7 @@ impl Node {
 
     /// Takes note of the node as it is now.
     pub fn fingerprint(&mut self) {
-        let mut hasher = DefaultHasher::new();
+        let mut hasher = RandomState::with_seeds(1, 2, 3, 4).build_hasher();
         self.replica.hash(&mut hasher);
         self.disk.hash(&mut hasher);
         (self.clock, self.lease, self.asked, self.coordinator).hash(&mut hasher);

@@ -1,7 +1,7 @@
 //! The state of a model: the nodes, what is between them, and what an observer remembers.
 //!
 //! What is of no interest happens at once, with the action that brought it about, and is not an action of its own:
-//! streams open where both ends are there, the rounds of matching, reads of the record, applying, restarts right after a
+//! streams open where both ends are there, the rounds of matching after the first, reads of the record, applying, restarts right after a
 //! crash, writes that the configuration does not hold back, and the removal of messages that their listener would
 //! never take. A slow node is one whose next action comes late.
 
