@@ -50,9 +50,26 @@ pub fn all() -> Vec<Bounds> {
         new("alone").start(Start::Alone).allow(Elect, 2).allow(Propose, 1).allow(Swap, 2),
         new("two").nodes(2).min_isr(1).allow(Wait, 1).allow(Elect, 2).allow(Propose, 1).allow(Swap, 3),
         new("unknown").start(Start::LastOut).allow(Unknown, 1).allow(Elect, 1).allow(Wait, 1).allow(Swap, 2),
-        new("crash").fsync(Fsync::LeaderLate).allow(Crash, 1).allow(Elect, 1).allow(Propose, 1).allow(Swap, 2),
-        new("torn").nodes(2).fsync(Fsync::AllLate).allow(Crash, 1).allow(Elect, 1).allow(Propose, 1).allow(Swap, 2),
-        new("break").nodes(2).fsync(Fsync::LogLate).allow(Break, 1).allow(Propose, 1).allow(Elect, 1).allow(Swap, 2),
+        new("crash")
+            .fsync(Fsync::LeaderLate)
+            .allow(Crash, 1)
+            .allow(Elect, 1)
+            .allow(Propose, 1)
+            .allow(Swap, 2),
+        new("torn")
+            .nodes(2)
+            .fsync(Fsync::AllLate)
+            .allow(Crash, 1)
+            .allow(Elect, 1)
+            .allow(Propose, 1)
+            .allow(Swap, 2),
+        new("break")
+            .nodes(2)
+            .fsync(Fsync::LogLate)
+            .allow(Break, 1)
+            .allow(Propose, 1)
+            .allow(Elect, 1)
+            .allow(Swap, 2),
         new("wipe").allow(Wipe, 1).allow(Elect, 1).allow(Propose, 1).allow(Swap, 2),
         new("transfer").allow(Transfer, 1).allow(Elect, 1).allow(Propose, 1).allow(Swap, 2),
         new("transfer-out").start(Start::LastOut).allow(Transfer, 1).allow(Propose, 1).allow(Swap, 2),

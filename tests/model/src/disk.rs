@@ -6,9 +6,7 @@ use std::sync::Arc;
 use mortise_core::digest::Digest;
 use mortise_core::entry::Stamp;
 use mortise_core::ids::LogIndex;
-use mortise_core::replica::{
-    EpochTable, HardState, LogEntry, Position, Stored, Write, WriteId,
-};
+use mortise_core::replica::{EpochTable, HardState, LogEntry, Position, Stored, Write, WriteId};
 
 /// What lies on a disk.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

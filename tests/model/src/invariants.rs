@@ -79,7 +79,8 @@ pub fn eligible_members_hold_committed_entries(world: &World) -> bool {
             .map(|(id, incarnation)| (world.node(id), incarnation))
             .filter(|(node, incarnation)| node.is_intact(*incarnation))
             .all(|(node, _)| {
-                let holds = |log: &[_]| log.len() >= committed.len() && log[..committed.len()] == committed[..];
+                let holds =
+                    |log: &[_]| log.len() >= committed.len() && log[..committed.len()] == committed[..];
                 holds(&node.disk.durable.log) && holds(&node.disk.written.log)
             })
 }
@@ -133,10 +134,7 @@ pub fn nothing_before_the_epoch_start(world: &World) -> bool {
 /// that was called lost never comes.
 pub fn what_clients_were_told_is_true(world: &World) -> bool {
     let committed = &world.history.committed;
-    let once = committed
-        .iter()
-        .enumerate()
-        .all(|(place, entry)| entry.at.index.0 == place as u64 + 1);
+    let once = committed.iter().enumerate().all(|(place, entry)| entry.at.index.0 == place as u64 + 1);
     let is_committed = |at| committed.iter().any(|entry| entry.at == at);
     let told_true = world.history.tokens.iter().all(|token| match token.told {
         None => true,

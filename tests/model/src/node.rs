@@ -2,7 +2,8 @@
 
 use std::hash::{BuildHasher, Hash, Hasher};
 
-use ahash::RandomState;use mortise_core::group::{BootId, Incarnation, LeaseId, NodeId, Nonce};
+use ahash::RandomState;
+use mortise_core::group::{BootId, Incarnation, LeaseId, NodeId, Nonce};
 use mortise_core::ids::GroupId;
 use mortise_core::replica::{
     Effect, Event, MonoTime, Mutant, Options, Replica, RoleKind, SessionState, View,

@@ -117,7 +117,11 @@ impl Step<'_> {
         self.world.history.tokens.push(Token { at, asked: None, told: None });
     }
 
-    fn observe_fate(&mut self, asked: Option<(NodeId, mortise_core::replica::RequestId)>, fate: Option<Fate>) {
+    fn observe_fate(
+        &mut self,
+        asked: Option<(NodeId, mortise_core::replica::RequestId)>,
+        fate: Option<Fate>,
+    ) {
         let history = &mut self.world.history;
         let Some(token) = history.tokens.iter_mut().find(|token| token.asked == asked) else { return };
         token.asked = None;

@@ -133,7 +133,10 @@ impl Step<'_> {
             Effect::Coordinate(request) => self.coordinate(id, request, events),
             Effect::Notice(notice) => self.note(notice),
             Effect::Operator { .. } => {}
-            Effect::Proposed { .. } | Effect::Acknowledge { .. } | Effect::Fate { .. } | Effect::Read { .. } => {
+            Effect::Proposed { .. }
+            | Effect::Acknowledge { .. }
+            | Effect::Fate { .. }
+            | Effect::Read { .. } => {
                 self.answer(id, &effect);
             }
         }
@@ -201,9 +204,11 @@ impl Step<'_> {
     /// entries, is a matter of chance.
     fn match_at_once(&mut self) -> bool {
         let of_matching = |message: &Message| matches!(message.body, Body::Last { .. } | Body::Match { .. });
-        let next = self.world.network.heads().find(|(channel, _, message)| {
-            of_matching(message) && self.world.is_ready(*channel, message)
-        });
+        let next = self
+            .world
+            .network
+            .heads()
+            .find(|(channel, _, message)| of_matching(message) && self.world.is_ready(*channel, message));
         let Some((channel, place, _)) = next else { return false };
         self.deliver(channel, place);
         true
@@ -214,8 +219,8 @@ impl Step<'_> {
         let world = &self.world;
         let useless = world.network.heads().find(|(channel, _, message)| {
             let node = world.node(channel.to);
-            let past = message.fence.epoch < node.view.promised.epoch
-                || message.fence.to < node.view.incarnation;
+            let past =
+                message.fence.epoch < node.view.promised.epoch || message.fence.to < node.view.incarnation;
             past && {
                 let event = Event::Message { from: channel.from, message: (***message).clone() };
                 let (effects, changed) = node.probe(event);

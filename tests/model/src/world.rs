@@ -11,7 +11,7 @@ use mortise_core::group::{GroupRecord, NodeId};
 use mortise_core::replica::StreamId;
 
 use crate::action::shown;
-use crate::bounds::{Budget, Bounds, Counts};
+use crate::bounds::{Bounds, Budget, Counts};
 use crate::coordinator::Coordinator;
 use crate::history::History;
 use crate::network::Network;

@@ -5,12 +5,18 @@ use mortise_model::configurations;
 use mortise_model::coverage::Seen;
 use mortise_model::search::{Report, search};
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Searches all of a configuration; no invariant may be broken, and each of `rare` has to happen.
 fn holds(name: &str, rare: &[Rare]) -> Report {
-    let bounds = configurations::named(name).expect("a configuration of this name");
+    let Some(bounds) = configurations::named(name) else { panic!("no configuration is called {name}") };
     let report = search(bounds, 1, |_| {});
     if let Some(violation) = &report.violation {
-        panic!("{name}: {} is broken after {} actions\n{}", violation.invariant, violation.length, violation.trace);
+        panic!(
+            "{name}: {} is broken after {} actions\n{}",
+            violation.invariant, violation.length, violation.trace
+        );
     }
     println!("{name}: {} states, {} steps, depth {}", report.states, report.steps, report.depth);
     for rare in rare {
