@@ -60,6 +60,13 @@ pub(crate) fn dev(arguments: &[String]) -> Result<()> {
     bail!("start {}: {error}", node.get_program().display())
 }
 
+/// `cargo xtask sim`.
+pub(crate) fn sim(arguments: &[String]) -> Result<()> {
+    say("building the simulator in release mode, and running it");
+    let cargo = ["run", "--release", "--package", "mortise-sim", "--"];
+    run(toolchain::host_cargo().args(cargo).args(arguments))
+}
+
 /// `cargo xtask bench`.
 pub(crate) fn bench(what: &str, arguments: &[String]) -> Result<()> {
     setup::ensure(&[Need::Protoc])?;

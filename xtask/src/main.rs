@@ -62,6 +62,14 @@ enum Task {
         /// The folder of its Cargo.toml
         folder: PathBuf,
     },
+    /// Simulates replica groups with faults, seed after seed, in release mode; try `cargo xtask sim -- --help`
+    ///
+    /// A seed that breaks a rule of the protocol is printed with the command that repeats it.
+    Sim {
+        /// Arguments for the simulator: --seeds N --start S --scenario NAME --trace …
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
     /// Checks format, clippy (warnings are errors), and licences, sources and advisories of dependencies
     Lint,
     /// Measures: `micro` parts of the node, a `single` node under load, or `coordination` of many groups by etcd
@@ -96,6 +104,7 @@ fn perform(task: Task) -> Result<()> {
         Task::Plugins => build::plugins(),
         Task::Plugin { folder } => build::plugin(&folder),
         Task::Lint => lint::lint(),
+        Task::Sim { arguments } => build::sim(&arguments),
         Task::Bench { what, arguments } => build::bench(&what, &arguments),
     }
 }

@@ -1,4 +1,4 @@
-//! Comparing what replicas made of the same entries. The majority of the in-sync set is believed.
+//! Comparing what replicas made of the same entries. The majority of those that applied them is believed.
 
 use super::Leader;
 use super::peer::Peer;
@@ -25,8 +25,9 @@ impl Leader {
         }
     }
 
-    /// Counts who agrees with this replica as far as the first difference, and who does not. Agreement below it says
-    /// nothing, and neither does a member that is known to be wrong.
+    /// Counts who agrees with this replica as far as the first difference, and who does not. Every member that has
+    /// applied so much has a vote, in sync or not; the verdict waits for the in-sync ones whose vote could change it.
+    /// Who is being rebuilt has none.
     fn judge(&mut self, shared: &mut Shared) {
         let of = |peer: &Peer, same: bool| {
             peer.compared.filter(|(_, agrees)| *agrees == same && !peer.rebuilding).map(|(index, _)| index)
@@ -35,16 +36,17 @@ impl Leader {
             self.peers.iter().filter_map(|(node, peer)| Some((*node, of(peer, false)?))).collect();
         let Some(first) = differing.iter().map(|(_, index)| *index).min() else { return };
         let Some(record) = shared.record() else { return };
-        let counted = record.isr.len();
-        let members = || record.isr.iter().filter_map(|node| self.peers.get(node));
-        let with = 1 + members().filter(|peer| of(peer, true).is_some_and(|index| index >= first)).count();
-        let against = members().filter(|peer| of(peer, false).is_some()).count();
-        let undecidable = with + against == counted && with == against;
-        if against * 2 > counted || undecidable {
+        let agrees = |peer: &&Peer| of(peer, true).is_some_and(|index| index >= first);
+        let (with, against) = (1 + self.peers.values().filter(agrees).count(), differing.len());
+        let is_silent = |peer: &&Peer| !peer.rebuilding && !agrees(peer) && of(peer, false).is_none();
+        let members = record.isr.iter().filter_map(|node| self.peers.get(node));
+        let silent = members.filter(is_silent).count();
+        let undecidable = silent == 0 && with == against;
+        if against > with + silent || undecidable {
             // The leader differs from the majority; or half differs from half, and nobody can tell who is right.
             shared.quarantine(first);
         }
-        if with * 2 > counted || undecidable {
+        if with > against + silent || undecidable {
             for (node, index) in differing {
                 self.tell_diverged(shared, node, index);
             }

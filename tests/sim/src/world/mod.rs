@@ -1,0 +1,451 @@
+//! The world that the replicas live in: one thread, one queue of things to happen, one source of chance.
+//!
+//! ```text
+//!            faults ──┐                    ┌── network ──┐
+//!   clients ──────────┼─▶ queue ─▶ driver ─┤   disk      ├─▶ queue
+//!   operator ─────────┘          │    ▲    └── coordinator ┘
+//!                                ▼    │
+//!                          Replica::step, then invariants and oracle
+//! ```
+
+mod client;
+mod coordination;
+mod coordinator;
+mod disk;
+mod driver;
+mod machine;
+mod network;
+mod node;
+mod operator;
+mod requests;
+mod session;
+
+use std::cmp::Reverse;
+use std::collections::{BTreeSet, BinaryHeap};
+
+use mortise_core::group::{BootId, GroupRecord, NodeId, Nonce};
+use mortise_core::ids::{GroupId, LogIndex};
+use mortise_core::replica::{Event, Options, Replica, SnapshotMeta, StreamId};
+
+pub(crate) use client::{Answer, Client, Request, Wish};
+pub(crate) use coordinator::{Call, Coordinator, Reply};
+pub(crate) use disk::Disk;
+pub(crate) use machine::{Applied, Checkpoint, Done, Key, Machine, Payload, Register};
+pub(crate) use network::{Network, Weather};
+pub(crate) use node::{Absence, Node, Process};
+pub(crate) use operator::Operator;
+
+use crate::Run;
+use crate::coverage::{Coverage, Seldom};
+use crate::faults::Cure;
+use crate::invariants::Observed;
+use crate::oracle::{DRIFT_MAX, Oracle};
+use crate::random::Random;
+use crate::scenario::Profile;
+use crate::trace::Trace;
+
+/// How often a replica hears of time, in microseconds.
+const TICK: u64 = 10_000;
+
+/// A rule that was broken, and how.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Violation {
+    /// The rule's name: that of `protocol.md` for I1 to I16.
+    pub rule: &'static str,
+    /// What happened.
+    pub what: String,
+}
+
+impl Violation {
+    pub(crate) fn of<T>(rule: &'static str, what: String) -> Result<T, Self> {
+        Err(Self { rule, what })
+    }
+}
+
+/// Nothing is broken yet, or something is.
+pub(crate) type Checked = Result<(), Violation>;
+
+/// Something that happens to a process, if it is still there.
+#[derive(Debug)]
+pub(crate) enum Inside {
+    Tick,
+    Event(Event),
+    /// An fsync ends.
+    Synced,
+    /// The apply thread goes on.
+    Apply,
+    ReadLog {
+        peer: NodeId,
+        stream: StreamId,
+        first: LogIndex,
+        last: LogIndex,
+        bytes_max: usize,
+    },
+    TakeSnapshot {
+        drop_log: bool,
+    },
+    Fetched {
+        from: NodeId,
+        meta: SnapshotMeta,
+    },
+    Opened {
+        peer: NodeId,
+        peer_boot: BootId,
+        stream: StreamId,
+    },
+    Execute {
+        read: mortise_core::replica::RequestId,
+        permit: mortise_core::replica::ReadPermit,
+        installs: u64,
+    },
+    Renew,
+    CallAnswered(u64, Box<Reply>),
+    CallTimesOut(u64),
+}
+
+/// Something that happens.
+#[derive(Debug)]
+pub(crate) enum Happening {
+    /// To the process `boot` of `node`; `None`: to whichever runs then.
+    ToProcess {
+        node: NodeId,
+        boot: Option<BootId>,
+        what: Inside,
+    },
+    Coordinator {
+        node: NodeId,
+        boot: BootId,
+        id: u64,
+        call: Call,
+        answer: bool,
+    },
+    LeasesEnd,
+    ClientWakes(usize),
+    ClientArrives {
+        node: NodeId,
+        request: Request,
+    },
+    ClientHears {
+        client: usize,
+        op: u64,
+        attempt: u32,
+        answer: Answer,
+    },
+    ClientGivesUp {
+        client: usize,
+        op: u64,
+        attempt: u32,
+    },
+    ClientRetries {
+        client: usize,
+        op: u64,
+        attempt: u32,
+    },
+    Start(NodeId),
+    Maintain,
+    Fault,
+    Cure(Cure),
+    Operator,
+}
+
+#[derive(Debug)]
+struct Scheduled {
+    at: u64,
+    order: u64,
+    what: Happening,
+}
+
+impl PartialEq for Scheduled {
+    fn eq(&self, other: &Self) -> bool {
+        self.order == other.order
+    }
+}
+
+impl Eq for Scheduled {}
+
+impl PartialOrd for Scheduled {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Scheduled {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        (self.at, self.order).cmp(&(other.at, other.order))
+    }
+}
+
+/// A group of replicas, and everything around it.
+#[derive(Debug)]
+pub(crate) struct World {
+    /// Microseconds since the world began.
+    pub(crate) now: u64,
+    queue: BinaryHeap<Reverse<Scheduled>>,
+    order: u64,
+    pub(crate) random: Random,
+    pub(crate) profile: Profile,
+    /// What other times are multiples of: the group's grace, in microseconds.
+    pub(crate) unit: u64,
+    pub(crate) nodes: Vec<Node>,
+    pub(crate) network: Network,
+    pub(crate) coordinator: Coordinator,
+    /// Nodes that cannot reach the coordinator.
+    pub(crate) without_coordinator: BTreeSet<NodeId>,
+    pub(crate) clients: Vec<Client>,
+    pub(crate) operator: Operator,
+    pub(crate) oracle: Oracle,
+    pub(crate) observed: Observed,
+    pub(crate) coverage: Coverage,
+    pub(crate) trace: Trace,
+    pub(crate) steps: u64,
+    ops: u64,
+    requests: u64,
+    calls: u64,
+    /// Nothing goes wrong any more.
+    pub(crate) healed: bool,
+    /// Clients begin nothing new.
+    pub(crate) quiet: bool,
+    #[cfg(feature = "mutants")]
+    mutant: Option<mortise_core::replica::Mutant>,
+}
+
+impl World {
+    pub(crate) fn new(run: &Run) -> Result<Self, Violation> {
+        let mut random = Random::new(run.seed);
+        let profile = Profile::draw(run, &mut random);
+        let unit = Options::new(1, GroupId(1), NodeId(1), BootId(1), 0).grace / profile.haste;
+        let voters: Vec<NodeId> = (1..=profile.voters).map(NodeId).collect();
+        let record = GroupRecord::create(&voters, profile.min_isr, Nonce(random.next()));
+        let record = record.or_else(|error| Violation::of("record", error.to_string()))?;
+        let drift = |random: &mut Random| random.between(0, 2 * DRIFT_MAX.unsigned_abs()) as i64 - DRIFT_MAX;
+        let nodes: Vec<Node> = (1..=profile.voters + profile.spares)
+            .map(|id| Node::new(NodeId(id), drift(&mut random)))
+            .collect();
+        let clients = (0..profile.clients).map(|_| Client::new(NodeId(1))).collect();
+        let mut world = Self {
+            now: 0,
+            queue: BinaryHeap::new(),
+            order: 0,
+            unit,
+            network: Network::new(profile.weather),
+            coordinator: Coordinator::new(record.clone(), unit * 5),
+            without_coordinator: BTreeSet::new(),
+            nodes,
+            clients,
+            operator: Operator::default(),
+            oracle: Oracle::default(),
+            observed: Observed::new(record),
+            coverage: Coverage::default(),
+            trace: Trace::new(run.tracing),
+            steps: 0,
+            ops: 0,
+            requests: 0,
+            calls: 0,
+            healed: false,
+            quiet: false,
+            #[cfg(feature = "mutants")]
+            mutant: run.mutant,
+            random,
+            profile,
+        };
+        world.begin();
+        Ok(world)
+    }
+
+    fn begin(&mut self) {
+        for id in self.ids() {
+            let at = self.random.between(0, self.unit / 4);
+            self.at(at, Happening::Start(id));
+        }
+        for client in 0..self.clients.len() {
+            let at = self.random.between(self.unit / 2, self.unit * 2);
+            self.at(at, Happening::ClientWakes(client));
+        }
+        self.at(self.unit * 2, Happening::Fault);
+        self.at(self.unit, Happening::Maintain);
+        self.at(self.unit, Happening::Operator);
+        self.at(self.unit / 4, Happening::LeasesEnd);
+    }
+
+    // --- Time.
+
+    /// Lets something happen at a time.
+    pub(crate) fn at(&mut self, at: u64, what: Happening) {
+        self.order += 1;
+        self.queue.push(Reverse(Scheduled { at: at.max(self.now), order: self.order, what }));
+    }
+
+    /// Lets something happen so many microseconds from now to a process.
+    pub(crate) fn tell_process(&mut self, node: NodeId, after: u64, what: Inside) {
+        let boot = self.node(node).process.as_ref().map(|process| process.boot);
+        self.at(self.now + after, Happening::ToProcess { node, boot, what });
+    }
+
+    /// Lets everything happen that is due until then.
+    pub(crate) fn run_until(&mut self, end: u64) -> Checked {
+        while self.queue.peek().is_some_and(|Reverse(next)| next.at <= end) {
+            let Some(Reverse(next)) = self.queue.pop() else { break };
+            self.now = next.at;
+            self.happen(next.what)?;
+        }
+        self.now = end;
+        Ok(())
+    }
+
+    fn happen(&mut self, what: Happening) -> Checked {
+        match what {
+            Happening::ToProcess { node, boot, what } => return self.happen_inside(node, boot, what),
+            Happening::Coordinator { node, boot, id, call, answer } => {
+                return self.coordinator_called(node, boot, id, &call, answer);
+            }
+            Happening::LeasesEnd => self.end_leases(),
+            Happening::ClientWakes(client) => self.client_wakes(client),
+            Happening::ClientArrives { node, request } => return self.request_arrives(node, request),
+            Happening::ClientHears { client, op, attempt, answer } => {
+                self.client_hears(client, op, attempt, answer);
+            }
+            Happening::ClientGivesUp { client, op, attempt } => self.client_times_out(client, op, attempt),
+            Happening::ClientRetries { client, op, attempt } => self.client_sends_again(client, op, attempt),
+            Happening::Start(node) => return self.start(node),
+            Happening::Maintain => self.maintain(),
+            Happening::Fault => return self.next_fault(),
+            Happening::Cure(cure) => return self.cure(cure),
+            Happening::Operator => return self.operator_looks(),
+        }
+        Ok(())
+    }
+
+    fn happen_inside(&mut self, node: NodeId, boot: Option<BootId>, what: Inside) -> Checked {
+        let now = self.now;
+        let Some(process) = &self.node(node).process else { return Ok(()) };
+        if process.failed || boot.is_some_and(|boot| boot != process.boot) {
+            return Ok(());
+        }
+        let (boot, paused_until) = (Some(process.boot), process.paused_until);
+        if paused_until > now {
+            // What arrives at a process that stands still waits for it.
+            self.at(paused_until, Happening::ToProcess { node, boot, what });
+            return Ok(());
+        }
+        match what {
+            Inside::Tick => {
+                let late = self.random.below(TICK / 5);
+                self.tell_process(node, TICK + late, Inside::Tick);
+                self.step(node, Event::Tick)
+            }
+            Inside::Event(event) => self.step(node, event),
+            Inside::Synced => self.synced(node),
+            Inside::Apply => self.apply(node),
+            Inside::ReadLog { peer, stream, first, last, bytes_max } => {
+                self.read_log(node, peer, stream, first, last, bytes_max)
+            }
+            Inside::TakeSnapshot { drop_log } => self.take_snapshot(node, drop_log),
+            Inside::Fetched { from, meta } => self.fetched(node, from, meta),
+            Inside::Opened { peer, peer_boot, stream } => self.opened(node, peer, peer_boot, stream),
+            Inside::Execute { read, permit, installs } => self.execute(node, read, permit, installs),
+            Inside::Renew => self.renew_session(node),
+            Inside::CallAnswered(id, reply) => self.call_answered(node, id, *reply),
+            Inside::CallTimesOut(id) => self.call_times_out(node, id),
+        }
+    }
+
+    // --- Nodes.
+
+    pub(crate) fn ids(&self) -> Vec<NodeId> {
+        self.nodes.iter().map(|node| node.id).collect()
+    }
+
+    pub(crate) fn any_node(&mut self) -> NodeId {
+        NodeId(1 + self.random.below(self.nodes.len() as u64))
+    }
+
+    pub(crate) fn node(&self, id: NodeId) -> &Node {
+        &self.nodes[id.0 as usize - 1]
+    }
+
+    pub(crate) fn node_mut(&mut self, id: NodeId) -> &mut Node {
+        &mut self.nodes[id.0 as usize - 1]
+    }
+
+    /// Starts a node's process on what its disk holds.
+    fn start(&mut self, id: NodeId) -> Checked {
+        let (now, seed, origin) = (self.now, self.random.next(), self.random.below(1 << 40));
+        let options = self.options(id, seed);
+        let node = self.node_mut(id);
+        if node.process.is_some() {
+            return Ok(());
+        }
+        node.boots += 1;
+        node.absence = None;
+        node.fsync_fails = false;
+        let state = Machine::restore(&node.disk.state).or_else(|what| Violation::of("disk", what))?;
+        let boot = BootId(node.boots);
+        let options = Options { boot, ..options };
+        let stored = node.disk.stored();
+        let clock = node::mono(origin, 0, node.drift);
+        let replica = Replica::new(options, stored, clock);
+        node.process = Some(Process::new(boot, replica, state, now, origin));
+        self.trace.note(now, || format!("node {id} starts, boot {boot}"));
+        self.tell_process(id, 0, Inside::Tick);
+        self.tell_process(id, 10, Inside::Renew);
+        Ok(())
+    }
+
+    fn options(&self, id: NodeId, seed: u64) -> Options {
+        let haste = self.profile.haste;
+        let options = Options::new(1, GroupId(1), id, BootId(0), seed);
+        Options {
+            beacon: options.beacon / haste,
+            shrink_after: options.shrink_after / haste,
+            grace: options.grace / haste,
+            lease: options.lease / haste,
+            lease_margin: options.lease_margin / haste,
+            reread: options.reread / haste,
+            retry: options.retry / haste,
+            transfer_max: options.transfer_max / haste,
+            window_bytes_max: 2048,
+            append_bytes_max: 512,
+            tail_bytes_max: 2048,
+            uncommitted_bytes_max: 1536,
+            waiting_max: 64,
+            #[cfg(feature = "mutants")]
+            mutant: self.mutant,
+            ..options
+        }
+    }
+
+    /// A node's process ends, and its disk loses what was not synced. Power goes with it, or only the process.
+    pub(crate) fn crash(&mut self, id: NodeId) {
+        let now = self.now;
+        let random = &mut self.random;
+        let node = &mut self.nodes[id.0 as usize - 1];
+        let Some(process) = node.process.take() else { return };
+        let lost = node.disk.crash(random);
+        self.coverage.count_if(lost.torn, Seldom::TornAppend);
+        self.coverage.count_if(lost.writes > 0, Seldom::UnsyncedLost);
+        // The state database is not synced, yet what it was given may survive.
+        let survives = process.machine.at.index > node.disk.state.at.index
+            && node.disk.durable.holds(process.machine.at)
+            && !process.installing
+            && random.chance(500);
+        if survives {
+            node.disk.state = process.machine.checkpoint();
+        }
+        for key in self.network.end_process(id) {
+            let after = self.random.between(1000, self.unit / 4);
+            let (opener, _, stream) = key;
+            self.tell_process(opener, after, Inside::Event(Event::StreamClosed { peer: id, stream }));
+        }
+        self.observed.disk_changed = true;
+        self.trace.note(now, || format!("node {id} ends: {lost:?}"));
+    }
+
+    /// Snapshots are taken and the log is dropped, as a node does it by itself now and then.
+    fn maintain(&mut self) {
+        let after = self.random.between(self.unit / 4, self.unit);
+        self.at(self.now + after, Happening::Maintain);
+        let id = self.any_node();
+        let drop_log = self.random.chance(700);
+        self.tell_process(id, 0, Inside::TakeSnapshot { drop_log });
+    }
+}
