@@ -71,6 +71,7 @@ pub(crate) fn sim(arguments: &[String]) -> Result<()> {
 pub(crate) fn bench(what: &str, arguments: &[String]) -> Result<()> {
     setup::ensure(&[Need::Protoc])?;
     match what {
+        "core" => {}
         "coordination" => setup::ensure(&[Need::Etcd])?,
         _ => plugins()?,
     }

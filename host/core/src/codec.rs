@@ -3,7 +3,7 @@
 //! [`Reader`] treats its input as hostile: every length is checked against what is left before it is used, and no
 //! count makes it allocate ahead of the bytes that back it.
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 /// Why bytes could not be decoded.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -166,8 +166,9 @@ impl Reader {
 
     /// `N` bytes.
     pub fn array<const N: usize>(&mut self, what: &'static str) -> Result<[u8; N], DecodeError> {
-        let bytes = self.raw(N, what)?;
-        bytes.as_ref().try_into().map_err(|_| DecodeError::Truncated { what })
+        let array = *self.rest.first_chunk().ok_or(DecodeError::Truncated { what })?;
+        self.rest.advance(N);
+        Ok(array)
     }
 
     /// One byte.

@@ -1,7 +1,8 @@
-//! Benchmarks. `cargo xtask bench micro|single|coordination` builds what they need and runs them.
+//! Benchmarks. `cargo xtask bench micro|core|single|coordination` builds what they need and runs them.
 //!
 //! ```text
 //!   micro  ─▶ parts in this process: apply through the plugin and natively, log, state store
+//!   core   ─▶ the replica core: a leader and two followers stepped on one thread
 //!   single ─▶ a `mortise` process on a real folder, loaded from this one; CPU by thread from /proc
 //!   coordination ─▶ a node with many groups in this process, on an etcd of its own
 //! ```
@@ -10,7 +11,9 @@
 
 mod coordination;
 mod disk;
+mod memory;
 mod micro;
+mod replica;
 mod report;
 mod samples;
 mod single;
@@ -42,6 +45,8 @@ struct Arguments {
 enum What {
     /// Parts of the node: `apply` of a kv put through the plugin and natively, log, state store
     Micro(micro::Arguments),
+    /// The replica core alone: a leader and two followers in memory
+    Core(replica::Arguments),
     /// One node under load: many writes in flight, one at a time, memory at rest
     Single(single::Arguments),
     /// A node with many groups on a real etcd: start-up, how soon a change is told, memory and processor at rest
@@ -101,6 +106,7 @@ fn temporary(parent: &Path) -> std::io::Result<TempDir> {
 fn main() -> Result<()> {
     match Arguments::parse().what {
         What::Micro(arguments) => arguments.common.finish(&micro::run(&arguments)?),
+        What::Core(arguments) => finish(&replica::run(&arguments)?, arguments.json.as_deref()),
         What::Single(arguments) => arguments.common.finish(&single::run(&arguments)?),
         What::Coordination(arguments) => finish(&coordination::run(&arguments)?, arguments.json.as_deref()),
     }

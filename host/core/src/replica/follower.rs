@@ -228,7 +228,7 @@ impl Follower {
             }
             return;
         }
-        let Some(reached) = check_entries(previous, &entries, fence.epoch) else {
+        let Some((reached, stamp)) = check_entries(previous, &entries, fence.epoch) else {
             return shared.dropped("entries that cannot follow each other");
         };
         let known = entries.iter().take_while(|entry| entry.at.index <= last.index).count();
@@ -238,8 +238,7 @@ impl Follower {
         self.match_log(shared);
         let new: Vec<LogEntry> = entries.into_iter().skip(known).collect();
         let appends = !new.is_empty();
-        if let Some(newest) = new.last() {
-            let stamp = Stamp::peek(&newest.payload).unwrap_or_default();
+        if appends {
             shared.append(new, stamp);
         }
         let before = if self.verified.0 == fence.epoch { self.verified.1 } else { LogIndex(0) };
@@ -448,16 +447,17 @@ impl Follower {
     }
 }
 
-/// Where the log reaches with `entries` after `previous`; `None` where they cannot follow it in this epoch.
-fn check_entries(previous: Position, entries: &[LogEntry], epoch: Epoch) -> Option<LogIndex> {
-    let mut last = previous;
+/// Where the log reaches with `entries` after `previous`, and the stamp of the last of them; `None` where they cannot
+/// follow it in this epoch.
+fn check_entries(previous: Position, entries: &[LogEntry], epoch: Epoch) -> Option<(LogIndex, Stamp)> {
+    let (mut last, mut stamp) = (previous, Stamp::default());
     for entry in entries {
         let follows = entry.at.index == last.index.next() && entry.at.index > last.index;
         let in_order = entry.at.epoch >= last.epoch && entry.at.epoch <= epoch && entry.at.epoch.0 > 0;
-        if !follows || !in_order || Stamp::peek(&entry.payload).is_err() {
+        if !follows || !in_order {
             return None;
         }
-        last = entry.at;
+        (last, stamp) = (entry.at, Stamp::peek(&entry.payload).ok()?);
     }
-    Some(last.index)
+    Some((last.index, stamp))
 }

@@ -43,6 +43,10 @@ impl Waiting {
         Self { reads: Vec::new(), max, news: None, asked: None, questions: 0 }
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.reads.is_empty()
+    }
+
     /// Whether a read waits for a confirmation that a beacon of this round would give.
     pub(super) fn wants_round(&self, last_sent: u64) -> bool {
         self.reads.iter().any(|read| matches!(read.need, Need::Round { round, .. } if round > last_sent))

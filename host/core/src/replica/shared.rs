@@ -358,14 +358,14 @@ impl Shared {
         self.record().filter(|_| !replaced).into_iter().chain(requested)
     }
 
-    /// The members that may be in the in-sync set: a commit needs each of them.
-    pub(super) fn maximal_isr(&self) -> BTreeSet<(NodeId, Incarnation)> {
-        self.possible_records().flat_map(|record| named(record, &record.isr)).collect()
+    /// The members that may be in the in-sync set: a commit needs each of them. A member may be named twice.
+    pub(super) fn maximal_isr(&self) -> impl Iterator<Item = (NodeId, Incarnation)> {
+        self.possible_records().flat_map(|record| named(record, &record.isr))
     }
 
-    /// The members that may be eligible besides.
-    pub(super) fn maximal_elr(&self) -> BTreeSet<(NodeId, Incarnation)> {
-        self.possible_records().flat_map(|record| named(record, &record.elr)).collect()
+    /// The members that may be eligible besides. A member may be named twice.
+    pub(super) fn maximal_elr(&self) -> impl Iterator<Item = (NodeId, Incarnation)> {
+        self.possible_records().flat_map(|record| named(record, &record.elr))
     }
 }
 

@@ -12,6 +12,7 @@ use mortise_core::group::{BootId, GroupRecord, LeaseId, NodeId};
 use mortise_core::ids::{Epoch, GroupId};
 use mortise_etcd_kit::{Release, Setup, TestEtcd};
 
+use crate::memory::own_bytes;
 use crate::report::{Report, Target};
 use crate::samples::Samples;
 
@@ -59,7 +60,7 @@ async fn measure(arguments: &Arguments, etcd: &TestEtcd, section: &str, report: 
     let writer = start(etcd)?;
     create(&writer, arguments.groups).await?;
 
-    let memory_before = rss_kib()?;
+    let memory_before = own_bytes()?;
     let begun = Instant::now();
     let node = start(etcd)?;
     node.open_session(NodeId(1), BootId(1))?;
@@ -93,8 +94,8 @@ async fn measure(arguments: &Arguments, etcd: &TestEtcd, section: &str, report: 
     tokio::time::sleep(IDLE).await;
     let share = (cpu_seconds()? - cpu) / begun.elapsed().as_secs_f64() * 100.0;
     report.value(section, "idle: processor time, of one processor", share, "%");
-    let grown = rss_kib()?.saturating_sub(memory_before);
-    report.value(section, "memory of the node's coordination", grown as f64 / 1024.0, "MiB");
+    let grown = own_bytes()?.saturating_sub(memory_before);
+    report.value(section, "memory of the node's coordination", grown as f64 / 1024.0 / 1024.0, "MiB");
     ensure!(node.session().live().is_some(), "the session was lost while idle");
     node.close().await;
     Ok(())
@@ -153,13 +154,6 @@ async fn timed_changes(
         samples.add(took?.as_secs_f64() * 1e3);
     }
     Ok(samples)
-}
-
-/// Memory of this process.
-fn rss_kib() -> Result<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").context("read /proc/self/status")?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("find VmRSS")?;
-    line.trim().trim_end_matches(" kB").parse().context("parse VmRSS")
 }
 
 /// Processor time of this process.

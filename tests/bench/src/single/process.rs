@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
+use crate::memory::resident_bytes;
+
 /// A process of this machine.
 pub(super) struct Process(PathBuf);
 
@@ -57,10 +59,7 @@ impl Process {
 
     /// Bytes of physical memory.
     pub(super) fn rss_bytes(&self) -> Result<u64> {
-        let status = std::fs::read_to_string(self.0.join("status")).context("read the node's status")?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
-        let kib: u64 = line.trim().trim_end_matches("kB").trim().parse()?;
-        Ok(kib * 1024)
+        resident_bytes(&self.0)
     }
 }
 

@@ -16,7 +16,7 @@ impl Leader {
     pub(in crate::replica) fn advance(&mut self, shared: &mut Shared) {
         self.acknowledge(shared);
         let confirmed = shared.record().is_some_and(|record| record.can_commit());
-        let reached = shared.maximal_isr().into_iter().map(|member| self.durable_on(shared, member)).min();
+        let reached = shared.maximal_isr().map(|member| self.durable_on(shared, member)).min();
         let reached = reached.unwrap_or_default();
         let started = reached >= self.start || shared.breaks(Mutant::CommitBeforeStart);
         if confirmed && started && reached > shared.commit {

@@ -100,11 +100,8 @@ impl Leader {
 
     /// The round that everybody has answered who might know of another leader.
     fn confirmed_round(&self, shared: &Shared) -> u64 {
-        let mut members = shared.maximal_isr();
-        if !shared.breaks(Mutant::ConfirmByIsr) {
-            members.extend(shared.maximal_elr());
-        }
-        let others = members.into_iter().filter(|(node, _)| *node != shared.me());
+        let elr = shared.maximal_elr().filter(|_| !shared.breaks(Mutant::ConfirmByIsr));
+        let others = shared.maximal_isr().chain(elr).filter(|(node, _)| *node != shared.me());
         let answered = others.map(|(node, incarnation)| {
             let peer = self.peers.get(&node).filter(|peer| peer.incarnation() == incarnation);
             peer.map_or(0, |peer| peer.round)
@@ -119,7 +116,7 @@ impl Leader {
         }
         let length = shared.options.lease.saturating_sub(shared.options.lease_margin);
         let mut until = shared.now.after(length);
-        for (node, incarnation) in shared.maximal_isr().into_iter().chain(shared.maximal_elr()) {
+        for (node, incarnation) in shared.maximal_isr().chain(shared.maximal_elr()) {
             if node == shared.me() {
                 continue;
             }
@@ -149,6 +146,9 @@ impl Leader {
 
     /// Goes on with reads and questions that are confirmed; begins the next round for those that came meanwhile.
     pub(in crate::replica) fn serve_reads(&mut self, shared: &mut Shared) {
+        if self.questions.is_empty() && shared.waiting.is_empty() {
+            return;
+        }
         let confirmed = self.confirmed_round(shared);
         shared.wake_reads(confirmed);
         while let Some((to, question, _, commit)) =
