@@ -395,15 +395,10 @@ impl Shared {
     pub(super) fn establish(&mut self) {
         let Some(record) = self.record() else { return };
         let Some(member) = record.member(self.me()).copied() else { return };
-        if self.intact && self.hard.incarnation <= member.incarnation && self.hard.incarnation.0 > 0 {
-            // An intact copy knows every incarnation it has used: one that the record gives it is new.
-            if self.hard.incarnation != member.incarnation {
-                self.hard.incarnation = member.incarnation;
-                self.save();
-            }
-            return;
-        }
-        if !self.coordination.was_read {
+        // Another incarnation than the listed one is never taken up, not even by an intact copy: where a coordinator was
+        // restored, an earlier life of this copy may have had the one that is listed.
+        let established = self.intact && self.hard.incarnation == member.incarnation;
+        if established || !self.coordination.was_read {
             return;
         }
         // Nothing was ever written in a group without an epoch, so nothing can have been lost. For the read to show

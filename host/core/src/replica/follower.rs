@@ -24,6 +24,8 @@ pub(super) struct Follower {
     rounds: u32,
     /// What was said last about appends that do not fit: once is enough, whatever else is on its way.
     said: Option<Position>,
+    /// Where the leader was last told that the log ends.
+    last_told: Option<Position>,
     /// What was verified in the promised epoch: the log is the leader's up to here.
     verified: (Epoch, LogIndex),
     /// The leadership that asks this replica to take over.
@@ -40,6 +42,7 @@ impl Follower {
             matched: false,
             rounds: 0,
             said: None,
+            last_told: None,
             verified: (Epoch(0), LogIndex(0)),
             campaign: None,
             told: LogIndex(0),
@@ -176,15 +179,20 @@ impl Follower {
         self.say_last(shared, from, fence, false);
     }
 
-    fn say_last(&self, shared: &mut Shared, to: NodeId, fence: Fence, reinstall: bool) {
+    fn say_last(&mut self, shared: &mut Shared, to: NodeId, fence: Fence, reinstall: bool) {
         let answer = shared.fence(fence.from, fence.stream);
         let last = shared.log.last();
+        self.last_told = Some(last);
         shared.send_when_saved(to, answer, Body::Last { last, reinstall });
     }
 
     fn on_match(&mut self, shared: &mut Shared, from: NodeId, fence: Fence, end: Position) {
         if self.matched || !is_possible(end) {
             return shared.dropped("a match for a stream that is matched");
+        }
+        if self.last_told != Some(shared.log.last()) {
+            // A snapshot took the log's place since the leader was told where it ends.
+            return shared.dropped("a match for a log that has changed");
         }
         self.rounds += 1;
         if self.rounds == 2 {
@@ -319,6 +327,7 @@ impl Follower {
             return;
         }
         let last = shared.log.last();
+        self.last_told = Some(last);
         let fence = shared.fence(to.incarnation, self.stream);
         shared.send_when_saved(leader, fence, Body::Last { last, reinstall: false });
     }
