@@ -24,8 +24,18 @@ pub enum SwapFault {
     Lost,
 }
 
+/// What becomes of the events of a watch. etcd has done both (etcd 17529, 18089).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WatchFault {
+    /// They are lost, and nobody says so.
+    Lost,
+    /// Those that were told before are told again, before the next.
+    Repeated,
+}
+
 #[derive(Default)]
 struct Plan {
+    watch: Option<WatchFault>,
     unreachable: bool,
     renewals_lost: bool,
     lease_gone: bool,
@@ -71,6 +81,11 @@ impl Faults {
     /// Holds back what watches tell, or lets it go.
     pub fn hold_watch(&self, held: bool) {
         self.held.send_replace(held);
+    }
+
+    /// From now on events have this fault, or none.
+    pub fn watch(&self, fault: Option<WatchFault>) {
+        self.plan().watch = fault;
     }
 
     fn check(&self) -> Result<(), BackendError> {
@@ -174,7 +189,12 @@ impl<B: Backend> Backend for Faulty<B> {
     async fn watch(&self, prefix: String, from: Revision) -> Result<Self::Watch, BackendError> {
         self.faults.check()?;
         let inner = self.inner.watch(prefix, from).await?;
-        Ok(FaultyWatch { inner, faults: self.faults.clone(), held: self.faults.held.subscribe() })
+        Ok(FaultyWatch {
+            inner,
+            faults: self.faults.clone(),
+            held: self.faults.held.subscribe(),
+            told: Vec::new(),
+        })
     }
 
     fn turn_away(&self) {
@@ -187,6 +207,21 @@ pub struct FaultyWatch<W> {
     inner: W,
     faults: Faults,
     held: watch::Receiver<bool>,
+    /// The last events, to be told again.
+    told: Vec<WatchEvent>,
+}
+
+impl<W> FaultyWatch<W> {
+    fn garble(&mut self, mut answer: Answer<Vec<WatchEvent>>) -> Answer<Vec<WatchEvent>> {
+        let before = std::mem::replace(&mut self.told, answer.value.clone());
+        let fault = self.faults.plan().watch;
+        match fault {
+            None => {}
+            Some(WatchFault::Lost) => answer.value.clear(),
+            Some(WatchFault::Repeated) => answer.value.splice(0..0, before).for_each(drop),
+        }
+        answer
+    }
 }
 
 impl<W: Watch> Watch for FaultyWatch<W> {
@@ -195,7 +230,7 @@ impl<W: Watch> Watch for FaultyWatch<W> {
             self.faults.check()?;
             let held = *self.held.borrow_and_update();
             tokio::select! {
-                next = self.inner.next(), if !held => return next,
+                next = self.inner.next(), if !held => return next.map(|answer| self.garble(answer)),
                 // The sender lives in `faults`.
                 _ = self.held.changed() => {}
             }

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use mortise_coordination::backend::faulty::{Faults, Faulty, SwapFault};
+use mortise_coordination::backend::faulty::{Faults, Faulty, SwapFault, WatchFault};
 use mortise_coordination::{
-    Change, Config, Coordination, CoordinationError, Expected, History, Interest, Memory, Moment,
-    SessionLoss, SessionState, SwapOutcome, new_nonce,
+    Change, Config, Coordination, CoordinationError, Expected, History, Interest, Memory, Moment, RoleChange,
+    RoleEvents, SessionLoss, SessionState, SwapOutcome, Told, Viewpoint, new_nonce,
 };
 use mortise_core::group::{BootId, LeaseId, NodeId};
 use mortise_core::ids::Epoch;
@@ -21,10 +21,14 @@ struct World {
 }
 
 async fn world() -> World {
+    world_with(Config::new("faults").relist_every).await
+}
+
+async fn world_with(relist_every: Duration) -> World {
     let memory = Memory::new();
     let faulty = Faulty::new(memory.clone());
     let faults = faulty.faults();
-    let config = Config { ttl_seconds: TTL.as_secs() as u32, ..Config::new("faults") };
+    let config = Config { ttl_seconds: TTL.as_secs() as u32, relist_every, ..Config::new("faults") };
     let node: Node = Arc::new(Coordination::start(config, None, faulty.clone()).unwrap());
     node.open_session(NodeId(1), BootId(1)).unwrap();
     live(&node).await;
@@ -101,6 +105,48 @@ async fn a_watch_that_is_late_tells_the_newest_in_the_end() {
         _ => None,
     })
     .await;
+}
+
+#[tokio::test]
+async fn events_that_a_watch_lost_are_found_by_listing_again() {
+    let world = world_with(Duration::from_millis(200)).await;
+    create(&world.node).await;
+    world.faults.watch(Some(WatchFault::Lost));
+    let mut changes = world.node.changes(Interest::Group(GROUP));
+    for number in [1, 2] {
+        let seen = elected(&world.node, number).await;
+        until(&mut changes, "what the watch lost", |change| match change {
+            Change::Group(_, state) => {
+                (state.record.as_ref().unwrap().mod_revision == seen.mod_revision).then_some(())
+            }
+            _ => None,
+        })
+        .await;
+    }
+    world.memory.delete("/faults/sessions/1");
+    assert_eq!(offline(&world.node).await, SessionState::Offline(SessionLoss::KeyGone));
+}
+
+#[tokio::test]
+async fn events_that_a_watch_repeats_happen_once() {
+    let world = world().await;
+    world.faults.watch(Some(WatchFault::Repeated));
+    create(&world.node).await;
+    let mut events = RoleEvents::new(world.node.changes(Interest::Group(GROUP)), Viewpoint::Observer);
+    for (epoch, number) in (1..).zip([1, 2, 3, 1]) {
+        elected(&world.node, number).await;
+        let changed = RoleChange::LeaderChanged { epoch: Epoch(epoch), leader: Some(NodeId(number)) };
+        let told = async {
+            loop {
+                if let Told::Role(event) = events.next().await
+                    && let RoleChange::LeaderChanged { leader: Some(_), .. } = event.change
+                {
+                    return event.change;
+                }
+            }
+        };
+        assert_eq!(tokio::time::timeout(crate::kit::RECOVERY, told).await.unwrap(), changed);
+    }
 }
 
 #[tokio::test]
