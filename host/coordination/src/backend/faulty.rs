@@ -29,7 +29,7 @@ pub enum SwapFault {
 pub enum WatchFault {
     /// They are lost, and nobody says so.
     Lost,
-    /// Those that were told before are told again, before the next.
+    /// Those that were told before are told again, after the next.
     Repeated,
 }
 
@@ -218,7 +218,7 @@ impl<W> FaultyWatch<W> {
         match fault {
             None => {}
             Some(WatchFault::Lost) => answer.value.clear(),
-            Some(WatchFault::Repeated) => answer.value.splice(0..0, before).for_each(drop),
+            Some(WatchFault::Repeated) => answer.value.extend(before),
         }
         answer
     }

@@ -134,7 +134,7 @@ async fn events_that_a_watch_repeats_happen_once() {
     create(&world.node).await;
     let mut events = RoleEvents::new(world.node.changes(Interest::Group(GROUP)), Viewpoint::Observer);
     for (epoch, number) in (1..).zip([1, 2, 3, 1]) {
-        elected(&world.node, number).await;
+        let seen = elected(&world.node, number).await;
         let changed = RoleChange::LeaderChanged { epoch: Epoch(epoch), leader: Some(NodeId(number)) };
         let told = async {
             loop {
@@ -146,6 +146,14 @@ async fn events_that_a_watch_repeats_happen_once() {
             }
         };
         assert_eq!(tokio::time::timeout(crate::kit::RECOVERY, told).await.unwrap(), changed);
+        // And the state is the newest, not the one that was told again.
+        let mut changes = world.node.changes(Interest::Group(GROUP));
+        let state = until(&mut changes, "the state", |change| match change {
+            Change::Group(_, state) => Some(state),
+            _ => None,
+        })
+        .await;
+        assert_eq!(state.record.as_ref().unwrap().mod_revision, seen.mod_revision);
     }
 }
 
