@@ -7,8 +7,10 @@ use std::path::Path;
 
 /// The words between backquotes in the rows of PROTOCOL.md's tables, a column at a time.
 fn named(column: usize) -> BTreeSet<String> {
-    let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("PROTOCOL.md")).unwrap();
-    let rules = text.split("## Rules").nth(1).unwrap().split("\n## ").next().unwrap();
+    let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("PROTOCOL.md"))
+        .expect("PROTOCOL.md is there");
+    let rules = text.split("## Rules").nth(1).and_then(|rules| rules.split("\n## ").next());
+    let rules = rules.expect("PROTOCOL.md has rules");
     let rows = rules.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| ---")).skip(1);
     let cells = rows.filter_map(|row| row.split(" | ").nth(column));
     cells.flat_map(|cell| cell.split('`').skip(1).step_by(2).map(str::to_owned).collect::<Vec<_>>()).collect()
