@@ -7,7 +7,7 @@ use std::time::Duration;
 use mortise_coordination::{
     Change, CoordinationError, Coordinator, Expected, GroupState, Interest, SwapOutcome, new_nonce,
 };
-use mortise_core::group::{BootId, GroupRecord, NodeId};
+use mortise_core::group::{BootId, GroupRecord, Incarnation, NodeId};
 use mortise_core::ids::{Epoch, GroupId};
 
 /// Without any change, it is looked again after this long: a swap may have failed.
@@ -61,7 +61,9 @@ impl Me {
             if seen.mod_revision.0 > 0 {
                 return Ok(None);
             }
-            let record = GroupRecord::create(&self.members, 1, new_nonce()?)?;
+            // There are no stores to be listed by their numbers: the nodes' own do.
+            let voters: Vec<_> = self.members.iter().map(|node| (*node, Incarnation(node.0))).collect();
+            let record = GroupRecord::create(&voters, 1, new_nonce()?)?;
             return coordinator.swap_group(self.group, Expected::Absent, record).await.map(Some);
         };
         let Some(lease) = coordinator.session().live() else { return Ok(None) };

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use mortise_core::digest::Digest;
 use mortise_core::entry::Stamp;
+use mortise_core::group::Incarnation;
 use mortise_core::ids::LogIndex;
 use mortise_core::replica::{EpochTable, HardState, LogEntry, Position, Stored, Write, WriteId};
 
@@ -15,8 +16,6 @@ pub struct Image {
     pub hard: HardState,
     /// The log, from index 1 on.
     pub log: Vec<LogEntry>,
-    /// Whether anything was ever written. A disk that was wiped holds nothing.
-    pub used: bool,
 }
 
 /// A disk.
@@ -47,7 +46,6 @@ impl Image {
     }
 
     fn write(&mut self, write: &Write) {
-        self.used = true;
         match write {
             Write::Save(hard) => self.hard = hard.clone(),
             Write::Append(entries) => self.log.extend(entries.iter().cloned()),
@@ -65,7 +63,7 @@ impl Image {
         let last = self.log.last();
         Stored {
             hard: self.hard.clone(),
-            intact: self.used,
+            intact: true,
             base: Position::default(),
             last: last.map(|entry| entry.at).unwrap_or_default(),
             epochs,
@@ -78,9 +76,10 @@ impl Image {
 }
 
 impl Disk {
-    /// A disk on which nothing was ever written.
-    pub fn empty() -> Self {
-        let image = Arc::new(Image { hard: HardState::default(), log: Vec::new(), used: false });
+    /// A disk on which nothing was ever written. It is made with a number of its own.
+    pub fn made(number: Incarnation) -> Self {
+        let hard = HardState { incarnation: number, ..HardState::default() };
+        let image = Arc::new(Image { hard, log: Vec::new() });
         Self { durable: Arc::clone(&image), written: image, queue: Vec::new() }
     }
 

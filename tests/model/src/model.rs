@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use mortise_core::group::{GroupRecord, NodeId, Nonce};
+use mortise_core::group::{GroupRecord, Incarnation, NodeId, Nonce};
 use mortise_core::replica::{Ack, Event};
 use stateright::{Model, Property};
 
@@ -48,15 +48,15 @@ impl Group {
     /// The world in which node 1 leads, and everybody has everything that was committed.
     fn begin(&self) -> World {
         let ids: Vec<NodeId> = (1..=self.bounds.nodes).map(NodeId).collect();
-        let nodes = ids.iter().map(|id| Node::new(*id, self.bounds.mutant)).collect();
-        let record = match GroupRecord::create(&ids, self.bounds.min_isr, Nonce(1)) {
+        let voters: Vec<_> = ids.iter().map(|id| (*id, Incarnation(id.0))).collect();
+        let nodes = voters.iter().map(|voter| Node::new(*voter, self.bounds.mutant)).collect();
+        let record = match GroupRecord::create(&voters, self.bounds.min_isr, Nonce(1)) {
             Ok(record) => record,
             Err(error) => panic!("the bounds of {} make no group: {error}", self.bounds.name),
         };
         let mut step = self.step(World::new(record, nodes));
         for id in &ids {
-            // Reads the record, and finds that nothing was ever written.
-            step.feed(*id, Event::Tick);
+            // Reads the record.
             step.feed(*id, Event::Tick);
         }
         step.settle();

@@ -75,9 +75,9 @@ fn options(node: NodeId, boot: BootId, mutant: Option<Mutant>) -> Options {
 }
 
 impl Node {
-    /// The first process of a node, on an empty disk.
-    pub fn new(id: NodeId, mutant: Option<Mutant>) -> Self {
-        Self::start(id, BootId(1), MonoTime(0), Disk::empty(), mutant)
+    /// The first process of a node, on an empty disk that was made with `number`.
+    pub fn new((id, number): (NodeId, Incarnation), mutant: Option<Mutant>) -> Self {
+        Self::start(id, BootId(1), MonoTime(0), Disk::made(number), mutant)
     }
 
     /// The next process of this node, on what its disk kept.

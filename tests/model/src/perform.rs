@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use mortise_core::entry::{Body, Entry};
-use mortise_core::group::{LeaseId, NodeId};
+use mortise_core::group::{Incarnation, LeaseId, NodeId};
 use mortise_core::ids::{Epoch, LogIndex, TenantId};
 use mortise_core::replica::{
     Ack, Event, Freshness, MonoTime, OperatorCommand, Position, Proposal, Read, SessionState, StreamId,
@@ -66,7 +66,8 @@ impl Step<'_> {
             Action::Wipe(node) => {
                 self.spend(Budget::Wipe);
                 self.world.history.wiped += 1;
-                self.restart(node, Disk::empty());
+                let number = Incarnation(node.0 * 100 + self.world.node(node).boot.0);
+                self.restart(node, Disk::made(number));
             }
             Action::Transfer { leader, target } => {
                 self.spend(Budget::Transfer);

@@ -219,8 +219,8 @@ impl Step<'_> {
         let world = &self.world;
         let useless = world.network.heads().find(|(channel, _, message)| {
             let node = world.node(channel.to);
-            let past =
-                message.fence.epoch < node.view.promised.epoch || message.fence.to < node.view.incarnation;
+            let past = message.fence.epoch < node.view.promised.epoch
+                || message.fence.to != node.view.incarnation && !world.is_listed(*channel, message);
             past && {
                 let event = Event::Message { from: channel.from, message: (***message).clone() };
                 let (effects, changed) = node.probe(event);
@@ -239,10 +239,18 @@ impl Step<'_> {
 }
 
 impl World {
-    /// Whether the listener has seen the record of the message's epoch, and the life that the message is meant for. It
-    /// would drop the message otherwise, and its sender would try again later: here the message waits.
+    /// Whether the listener has seen the record of the message's epoch, and does not yet have to begin the life that the
+    /// message is meant for. It would drop the message otherwise, and its sender would try again later: here the
+    /// message waits.
     pub fn is_ready(&self, channel: Channel, message: &Message) -> bool {
         let view = &self.node(channel.to).view;
-        message.fence.epoch <= view.promised.epoch && message.fence.to <= view.incarnation
+        let begun = message.fence.to == view.incarnation || !self.is_listed(channel, message);
+        message.fence.epoch <= view.promised.epoch && begun
+    }
+
+    /// Whether a message is meant for the life of its listener that the record lists.
+    fn is_listed(&self, channel: Channel, message: &Message) -> bool {
+        let member = self.coordinator.record.member(channel.to);
+        member.is_some_and(|member| member.incarnation == message.fence.to)
     }
 }

@@ -1,6 +1,6 @@
 //! What goes wrong, when, and when it is mended.
 
-use mortise_core::group::NodeId;
+use mortise_core::group::{Incarnation, NodeId};
 use mortise_core::replica::OperatorCommand;
 
 use crate::coverage::Seldom;
@@ -164,7 +164,7 @@ impl World {
         if self.observed.contradicted || self.operator.survivor.is_some() {
             return false;
         }
-        let is_lost = |id: NodeId| !self.node(id).disk.intact;
+        let is_lost = |id: NodeId| !self.is_whole(id);
         if !record.is_eligible(id) {
             return record.isr.iter().any(|member| !is_lost(*member));
         }
@@ -193,7 +193,7 @@ impl World {
         match fault {
             Fault::Rot => node.disk.rot(random),
             Fault::OldDisk => node.backup.take().into_iter().for_each(|old| node.disk.restore(old)),
-            _ => node.disk = Disk::empty(),
+            _ => node.disk = Disk::made(Incarnation(random.next().max(1))),
         }
         self.lost_disk(target);
     }
@@ -218,8 +218,9 @@ impl World {
         for id in record.isr.union(&record.elr).copied().collect::<Vec<_>>() {
             self.crash(id);
             let back = self.now + self.random.between(self.unit * 4, self.unit * 12);
+            let number = Incarnation(self.random.next().max(1));
             let node = self.node_mut(id);
-            node.disk = Disk::empty();
+            node.disk = Disk::made(number);
             node.absence = Some(Absence::Destroyed);
             self.lost_disk(id);
             self.at(back, Happening::Start(id));

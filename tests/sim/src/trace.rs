@@ -145,7 +145,7 @@ pub(crate) fn of_record(record: &GroupRecord) -> String {
     let members: Vec<_> = record
         .members
         .iter()
-        .map(|member| format!("{}.{}{}", member.node, member.incarnation, kind(member.kind)))
+        .map(|member| format!("{}.{:04x}{}", member.node, member.incarnation.0 & 0xffff, kind(member.kind)))
         .collect();
     let leader = record.leader.map_or("-".into(), |leader| leader.to_string());
     format!(
@@ -181,8 +181,13 @@ fn of_message(message: &Message) -> String {
         other => format!("{other:?}"),
     };
     format!(
-        "{body} [gen {} epoch {} boot {} inc {}->{} stream {}]",
-        fence.generation, fence.epoch, fence.boot, fence.from, fence.to, fence.stream.0
+        "{body} [gen {} epoch {} boot {} inc {:04x}->{:04x} stream {}]",
+        fence.generation,
+        fence.epoch,
+        fence.boot,
+        fence.from.0 & 0xffff,
+        fence.to.0 & 0xffff,
+        fence.stream.0
     )
 }
 
@@ -225,8 +230,8 @@ fn of_effect(effect: &Effect) -> String {
             let what = match write {
                 Write::Append(appended) => format!("Append {}", entries(appended)),
                 Write::Save(hard) => format!(
-                    "Save inc {} promised {}/{:?} gen {} frozen {} quarantined {:?}",
-                    hard.incarnation,
+                    "Save inc {:04x} promised {}/{:?} gen {} frozen {} quarantined {:?}",
+                    hard.incarnation.0 & 0xffff,
                     hard.promised.epoch,
                     hard.promised.leader.map(|leader| leader.0),
                     hard.generation,

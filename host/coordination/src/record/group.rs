@@ -23,7 +23,6 @@ struct Json {
     members: Vec<JsonMember>,
     isr: Vec<u64>,
     elr: Vec<u64>,
-    incarnations: u64,
     #[serde(with = "hex")]
     nonce: u64,
 }
@@ -32,6 +31,7 @@ struct Json {
 #[serde(deny_unknown_fields)]
 struct JsonMember {
     node: u64,
+    #[serde(with = "hex")]
     incarnation: u64,
     kind: JsonKind,
 }
@@ -64,7 +64,6 @@ impl From<&GroupRecord> for Json {
             members: record.members.iter().map(member).collect(),
             isr: record.isr.iter().map(|node| node.0).collect(),
             elr: record.elr.iter().map(|node| node.0).collect(),
-            incarnations: record.incarnations.0,
             nonce: record.nonce.0,
         }
     }
@@ -93,7 +92,6 @@ impl TryFrom<Json> for GroupRecord {
             members: json.members.into_iter().map(member).collect(),
             isr: json.isr.into_iter().map(NodeId).collect(),
             elr: json.elr.into_iter().map(NodeId).collect(),
-            incarnations: Incarnation(json.incarnations),
             nonce: Nonce(json.nonce),
         };
         record.check().map_err(|error| error.to_string())?;
@@ -121,7 +119,8 @@ mod tests {
     use super::*;
 
     fn record() -> GroupRecord {
-        let created = GroupRecord::create(&[NodeId(1), NodeId(2), NodeId(3)], 2, Nonce(u64::MAX)).unwrap();
+        let voters = [1, 2, 3].map(|node| (NodeId(node), Incarnation(u64::MAX - node)));
+        let created = GroupRecord::create(&voters, 2, Nonce(u64::MAX)).unwrap();
         let elected = created.elect(NodeId(2), Epoch(1), BootId(9), LeaseId(u64::MAX - 1), Nonce(7));
         elected.add(NodeId(4), Nonce(1 << 63)).unwrap()
     }

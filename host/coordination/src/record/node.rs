@@ -18,7 +18,7 @@ pub struct Addresses {
     pub admin: String,
 }
 
-/// What is kept about a node while it is up, down or away. Incarnations are counted in each group's record.
+/// What is kept about a node while it is up, down or away. Incarnations stand in each group's record.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct NodeRecord {
     /// The id of the node's data folder, a UUID. Another folder under this node's name is a mistake.

@@ -11,7 +11,7 @@ use mortise_coordination::{
     Change, Changes, Config, Coordination, Coordinator, Etcd, EtcdConfig, Expected, GroupState, Interest,
     Memory, Seen, SessionState, SwapOutcome, new_nonce,
 };
-use mortise_core::group::{BootId, GroupRecord, LeaseId, NodeId};
+use mortise_core::group::{BootId, GroupRecord, Incarnation, LeaseId, NodeId};
 use mortise_core::ids::GroupId;
 use mortise_etcd_kit::{Release, Setup, TestEtcd};
 
@@ -207,7 +207,8 @@ pub(crate) async fn group(
 
 /// A record of three voters.
 pub(crate) fn record() -> GroupRecord {
-    GroupRecord::create(&[NodeId(1), NodeId(2), NodeId(3)], 2, new_nonce().unwrap()).unwrap()
+    let voters = [1, 2, 3].map(|node| (NodeId(node), Incarnation(node)));
+    GroupRecord::create(&voters, 2, new_nonce().unwrap()).unwrap()
 }
 
 pub(crate) fn applied<T: std::fmt::Debug>(outcome: SwapOutcome<T>) -> Seen<T> {

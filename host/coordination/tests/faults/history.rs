@@ -4,7 +4,7 @@ use mortise_coordination::{Config, Coordination, Coordinator};
 use mortise_coordination::{
     CoordinationError, Expected, History, Interest, Known, RoleEvents, SwapOutcome, Told, Viewpoint,
 };
-use mortise_core::group::NodeId;
+use mortise_core::group::{GroupRecord, Incarnation, NodeId};
 use mortise_etcd_kit::{Release, TestEtcd};
 
 use crate::kit::{GROUP, Node, backend, broken, create, elected, etcd, live, node, offline};
@@ -15,8 +15,8 @@ async fn frozen_until_accepted(etcd: &TestEtcd, node: &Node, before: Known) {
     let found = broken(node).await;
     assert_eq!(found.known_cluster, before.cluster);
     offline(node).await;
-    let next =
-        mortise_core::group::GroupRecord::create(&[NodeId(1)], 1, mortise_coordination::new_nonce().unwrap());
+    let nonce = mortise_coordination::new_nonce().unwrap();
+    let next = GroupRecord::create(&[(NodeId(1), Incarnation(1))], 1, nonce);
     for expected in
         [Expected::Absent, Expected::Present { mod_revision: before.revision, nonce: Default::default() }]
     {

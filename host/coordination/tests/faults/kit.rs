@@ -7,7 +7,7 @@ use mortise_coordination::{
     Change, Changes, Config, Coordination, Coordinator, Etcd, EtcdConfig, Expected, History, Interest, Seen,
     SessionState, SwapOutcome, new_nonce,
 };
-use mortise_core::group::{BootId, GroupRecord, LeaseId, NodeId};
+use mortise_core::group::{BootId, GroupRecord, Incarnation, LeaseId, NodeId};
 use mortise_core::ids::{Epoch, GroupId};
 use mortise_etcd_kit::{Release, Setup, TestEtcd};
 
@@ -81,7 +81,8 @@ pub(crate) async fn broken(node: &Node) -> mortise_coordination::Broken {
 /// Tries until it works, as a replica would.
 pub(crate) async fn create(node: &Node) -> Seen<GroupRecord> {
     let nonce = new_nonce().unwrap();
-    let record = GroupRecord::create(&[NodeId(1), NodeId(2), NodeId(3)], 1, nonce).unwrap();
+    let voters = [1, 2, 3].map(|node| (NodeId(node), Incarnation(node)));
+    let record = GroupRecord::create(&voters, 1, nonce).unwrap();
     match node.swap_group(GROUP, Expected::Absent, record).await.unwrap() {
         SwapOutcome::Applied(seen) => seen,
         other => panic!("{other:?}"),

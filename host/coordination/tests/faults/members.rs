@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use mortise_coordination::{Change, Interest, Moment, RoleChange, RoleEvents, SessionState, Told, Viewpoint};
-use mortise_core::group::NodeId;
+use mortise_core::group::{GroupRecord, Incarnation, NodeId};
 use mortise_core::ids::Epoch;
 use mortise_etcd_kit::Release;
 
@@ -181,9 +181,9 @@ async fn a_session_ends_a_ttl_after_the_last_answered_renewal_was_sent() {
     elected(&node, 1).await;
 }
 
-fn record() -> mortise_core::group::GroupRecord {
+fn record() -> GroupRecord {
     let nonce = mortise_coordination::new_nonce().unwrap();
-    mortise_core::group::GroupRecord::create(&[NodeId(1)], 1, nonce).unwrap()
+    GroupRecord::create(&[(NodeId(1), Incarnation(1))], 1, nonce).unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

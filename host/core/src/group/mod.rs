@@ -32,8 +32,9 @@ id! {
     BootId
 }
 id! {
-    /// One life of a node's copy of a group. A copy that was lost, restored or damaged goes on under a new number,
-    /// which the group's record gives out and never reuses: so it never counts for what its predecessor acknowledged.
+    /// One life of a node's copy of a group: a random number, 0 for none. A copy that was lost, restored or damaged goes
+    /// on under another one, so that it never counts for what its predecessor acknowledged. Lives have no order, and only
+    /// equality means anything: a count would begin again where the coordinator is restored from a backup.
     Incarnation
 }
 id! {
@@ -47,4 +48,11 @@ id! {
 id! {
     /// A node's lease with the coordinator.
     LeaseId
+}
+
+impl Incarnation {
+    /// The life that a write of the record begins, as random as the number that names the write.
+    pub(super) fn begun_by(nonce: Nonce) -> Self {
+        Self(nonce.0.max(1))
+    }
 }

@@ -1,7 +1,7 @@
 //! The group record and the transitions it can take. Each is a pure function from a record to the next one; whether
 //! it may be asked for is the replica's business.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{BootId, Generation, Incarnation, LeaseId, NodeId, Nonce};
 use crate::ids::Epoch;
@@ -11,7 +11,7 @@ pub const LEVEL: u32 = 1;
 /// Most members of a group: bounds the record, and what every round of a leader costs.
 pub const MEMBERS_MAX: usize = 15;
 
-/// The epoch, generation and incarnation that nobody counts up to: from any that is smaller, counting on never overflows.
+/// The epoch and generation that nobody counts up to: from any that is smaller, counting on never overflows.
 const COUNT_MAX: u64 = u64::MAX / 2;
 
 /// What a member is.
@@ -37,8 +37,8 @@ pub struct Member {
 /// All that is agreed about a group outside its log.
 ///
 /// Invariants, checked by [`GroupRecord::check`]: nodes in `isr` and `elr` are voters among `members`; the two sets are
-/// disjoint; `elr` is empty unless `isr` has less than `min_isr` nodes; a leader is in `isr`; every member's
-/// incarnation is at most `incarnations`; `1 ≤ min_isr ≤` number of members.
+/// disjoint; `elr` is empty unless `isr` has less than `min_isr` nodes; a leader is in `isr`; every member has an
+/// incarnation; `1 ≤ min_isr ≤` number of members.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct GroupRecord {
     /// Format level in force.
@@ -61,8 +61,6 @@ pub struct GroupRecord {
     pub isr: BTreeSet<NodeId>,
     /// Eligible besides the in-sync set: they left it while it was too small to commit, so they miss nothing (KIP-966).
     pub elr: BTreeSet<NodeId>,
-    /// The highest incarnation that was ever given out in this group.
-    pub incarnations: Incarnation,
     /// Names this write of the record.
     pub nonce: Nonce,
 }
@@ -73,12 +71,14 @@ pub struct GroupRecord {
 pub struct RecordError(pub String);
 
 impl GroupRecord {
-    /// The record of a new group whose voters are `voters`, all of them in sync because nothing was written yet.
-    pub fn create(voters: &[NodeId], min_isr: u32, nonce: Nonce) -> Result<Self, RecordError> {
-        let nodes: BTreeSet<NodeId> = voters.iter().copied().collect();
-        let member = |(number, node): (usize, &NodeId)| Member {
+    /// The record of a new group whose voters are `voters`, all of them in sync because nothing was written yet. Each is
+    /// listed under the incarnation that its empty store was made with: a store that is lost before the group is used
+    /// does not come back under it, so that the others need not know whether the group was used.
+    pub fn create(voters: &[(NodeId, Incarnation)], min_isr: u32, nonce: Nonce) -> Result<Self, RecordError> {
+        let nodes: BTreeMap<NodeId, Incarnation> = voters.iter().copied().collect();
+        let member = |(node, incarnation): (&NodeId, &Incarnation)| Member {
             node: *node,
-            incarnation: Incarnation(number as u64 + 1),
+            incarnation: *incarnation,
             kind: MemberKind::Voter,
         };
         let record = Self {
@@ -89,9 +89,8 @@ impl GroupRecord {
             leader_boot: BootId(0),
             leader_lease: LeaseId(0),
             min_isr,
-            members: nodes.iter().enumerate().map(member).collect(),
-            incarnations: Incarnation(nodes.len() as u64),
-            isr: nodes,
+            members: nodes.iter().map(member).collect(),
+            isr: nodes.into_keys().collect(),
             elr: BTreeSet::new(),
             nonce,
         };
@@ -114,14 +113,14 @@ impl GroupRecord {
         if !self.members.is_sorted_by(|a, b| a.node < b.node) || self.members[0].node == NodeId(0) {
             return fail("members are not in the order of their nodes, from 1 on".into());
         }
-        if self.epoch.0.max(self.generation.0).max(self.incarnations.0) > COUNT_MAX {
-            return fail("an epoch, generation or incarnation that nobody has counted up to".into());
+        if self.epoch.0.max(self.generation.0) > COUNT_MAX {
+            return fail("an epoch or generation that nobody has counted up to".into());
         }
         if self.min_isr == 0 || self.min_isr as usize > self.members.len() {
             return fail(format!("min_isr {} with {} members", self.min_isr, self.members.len()));
         }
-        if self.members.iter().any(|m| m.incarnation.0 == 0 || m.incarnation > self.incarnations) {
-            return fail("an incarnation that was never given out".into());
+        if self.members.iter().any(|member| member.incarnation == Incarnation(0)) {
+            return fail("a member without an incarnation".into());
         }
         let is_voter = |node: &NodeId| self.member(*node).is_some_and(|m| m.kind == MemberKind::Voter);
         if !self.isr.iter().chain(&self.elr).all(is_voter) {
@@ -201,14 +200,17 @@ impl GroupRecord {
         next
     }
 
-    /// `node` joins as a learner, under an incarnation never used before.
+    /// `node` joins as a learner, under an incarnation that no copy has: it asks for its own.
     pub fn add(&self, node: NodeId, nonce: Nonce) -> Result<Self, RecordError> {
         if self.member(node).is_some() {
             return Err(RecordError(format!("node {node} is a member already")));
         }
         let mut next = Self { nonce, ..self.clone() };
-        let incarnation = next.give_incarnation();
-        next.members.push(Member { node, incarnation, kind: MemberKind::Learner });
+        next.members.push(Member {
+            node,
+            incarnation: Incarnation::begun_by(nonce),
+            kind: MemberKind::Learner,
+        });
         next.members.sort();
         next.check()?;
         Ok(next)
@@ -250,9 +252,8 @@ impl GroupRecord {
     #[must_use]
     pub fn new_incarnation(&self, node: NodeId, nonce: Nonce) -> Self {
         let mut next = Self { nonce, ..self.clone() };
-        let incarnation = next.give_incarnation();
         for member in next.members.iter_mut().filter(|member| member.node == node) {
-            member.incarnation = incarnation;
+            member.incarnation = Incarnation::begun_by(nonce);
         }
         next.isr.remove(&node);
         next.elr.remove(&node);
@@ -305,10 +306,5 @@ impl GroupRecord {
         } else {
             self.elr = self.elr.difference(&self.isr).copied().collect();
         }
-    }
-
-    fn give_incarnation(&mut self) -> Incarnation {
-        self.incarnations = Incarnation(self.incarnations.0.saturating_add(1));
-        self.incarnations
     }
 }

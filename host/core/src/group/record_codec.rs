@@ -17,14 +17,14 @@ impl GroupRecord {
         writer.count(self.leader_boot.0).count(self.leader_lease.0).count(self.min_isr.into());
         writer.count(self.members.len() as u64);
         for member in &self.members {
-            writer.count(member.node.0).count(member.incarnation.0);
+            writer.count(member.node.0).u64(member.incarnation.0);
             writer.bool(member.kind == MemberKind::Learner);
         }
         for set in [&self.isr, &self.elr] {
             writer.count(set.len() as u64);
             set.iter().for_each(|node| _ = writer.count(node.0));
         }
-        writer.count(self.incarnations.0).u64(self.nonce.0);
+        writer.u64(self.nonce.0);
     }
 
     /// Reads a record and checks it.
@@ -39,12 +39,11 @@ impl GroupRecord {
         let mut members = Vec::new();
         for _ in 0..length(reader, "members")? {
             let node = NodeId(reader.count("member")?);
-            let incarnation = Incarnation(reader.count("incarnation")?);
+            let incarnation = Incarnation(reader.u64("incarnation")?);
             let kind = if reader.bool("learner")? { MemberKind::Learner } else { MemberKind::Voter };
             members.push(Member { node, incarnation, kind });
         }
         let (isr, elr) = (set(reader, "isr")?, set(reader, "elr")?);
-        let incarnations = Incarnation(reader.count("incarnations")?);
         let nonce = Nonce(reader.u64("nonce")?);
         let record = Self {
             level,
@@ -57,7 +56,6 @@ impl GroupRecord {
             members,
             isr,
             elr,
-            incarnations,
             nonce,
         };
         record.check().map_err(|RecordError(_)| DecodeError::Malformed { what: "group record" })?;

@@ -2,6 +2,7 @@
 
 use super::effect::{CoordinatorRequest, Effect, Notice, Rare};
 use super::event::{MonoTime, RequestId, Seen, SessionState, SwapOutcome};
+use super::message::Position;
 use super::mutants::Mutant;
 use super::shared::Shared;
 use super::stored::Promise;
@@ -327,6 +328,10 @@ impl Shared {
             self.notice(Notice::Unfrozen { generation: record.generation });
         }
         self.hard.seen = Some(seen);
+        if self.log.last() == Position::default() {
+            // What is empty belongs to every history.
+            self.hard.generation = record.generation;
+        }
         self.coordination.record_since = self.now;
         self.adopt_incarnation(&record, settled.as_ref());
         let starts =
@@ -391,23 +396,17 @@ impl Shared {
         self.notice(Notice::Frozen(why.to_string()));
     }
 
-    /// Gives a copy that may not count the incarnation under which it may.
+    /// Gives a copy that may not count an incarnation under which it may. The listed one is never taken up, not even by
+    /// an intact copy: an earlier life of this node's copy had it, or is what a restored coordinator remembers.
     pub(super) fn establish(&mut self) {
         let Some(record) = self.record() else { return };
         let Some(member) = record.member(self.me()).copied() else { return };
-        // Another incarnation than the listed one is never taken up, not even by an intact copy: where a coordinator was
-        // restored, an earlier life of this copy may have had the one that is listed.
-        let established = self.intact && self.hard.incarnation == member.incarnation;
-        if established || !self.coordination.was_read {
+        // What a process before this one remembered is too old to build on.
+        if self.is_established() || !self.coordination.was_read {
             return;
         }
-        // Nothing was ever written in a group without an epoch, so nothing can have been lost. For the read to show
-        // that, it must have been made after this process started.
-        let never_used = record.epoch.0 == 0 && self.hard.incarnation.0 == 0;
-        let generation = record.generation;
-        if never_used || self.breaks(Mutant::LostCopyKeepsIncarnation) {
+        if self.breaks(Mutant::LostCopyKeepsIncarnation) {
             self.hard.incarnation = member.incarnation;
-            self.hard.generation = generation;
             self.intact = true;
             self.save();
         } else if self.may_swap() {

@@ -29,7 +29,7 @@ pub struct Promise {
 /// The small state that has to survive. Saved whole.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct HardState {
-    /// The life of this copy; 0 before it has one.
+    /// The life of this copy: at first the random number that its store was made with.
     pub incarnation: Incarnation,
     /// The highest leadership that was promised.
     pub promised: Promise,
@@ -48,8 +48,8 @@ pub struct HardState {
 pub struct Stored {
     /// The small state.
     pub hard: HardState,
-    /// Whether log and hard state are all that this copy ever made durable. `false` for an empty, damaged or restored
-    /// store: what it may have acknowledged is not known, and it goes on under a new incarnation.
+    /// Whether log and hard state are all that this copy made durable under its incarnation. `false` for a damaged or
+    /// restored store: what it may have acknowledged is not known, and it goes on under a new incarnation.
     pub intact: bool,
     /// What stands before the log's first entry: the end of the snapshot the log goes on from.
     pub base: Position,
@@ -68,11 +68,12 @@ pub struct Stored {
 }
 
 impl Stored {
-    /// What an empty store holds. It is intact only in a group that never had a leader, which its record shows.
-    pub fn empty() -> Self {
+    /// What an empty store holds. `incarnation` is a random number that is drawn when the store is made, and not 0: the
+    /// store that takes the place of a lost one has another, which no record lists.
+    pub fn empty(incarnation: Incarnation) -> Self {
         Self {
-            hard: HardState::default(),
-            intact: false,
+            hard: HardState { incarnation, ..HardState::default() },
+            intact: true,
             base: Position::default(),
             last: Position::default(),
             epochs: EpochTable::default(),
@@ -88,7 +89,7 @@ impl HardState {
     /// Its bytes.
     pub fn encode(&self) -> Bytes {
         let mut writer = Writer::with_capacity(256);
-        writer.u8(FORMAT).count(self.incarnation.0).count(self.promised.epoch.0);
+        writer.u8(FORMAT).u64(self.incarnation.0).count(self.promised.epoch.0);
         writer.option_count(self.promised.leader.map(|leader| leader.0)).count(self.promised.boot.0);
         writer.count(self.generation.0).bool(self.frozen);
         writer.option_count(self.quarantined.map(|index| index.0));
@@ -106,7 +107,7 @@ impl HardState {
         if version != FORMAT {
             return Err(DecodeError::TooNew { what: "hard state", version, known: FORMAT });
         }
-        let incarnation = Incarnation(reader.count("incarnation")?);
+        let incarnation = Incarnation(reader.u64("incarnation")?);
         let promised = Promise {
             epoch: Epoch(reader.count("promised epoch")?),
             leader: reader.option_count("promised leader")?.map(NodeId),

@@ -54,7 +54,7 @@ pub struct View {
     pub frozen: bool,
     /// Neither leads nor serves, since this index.
     pub quarantined: Option<LogIndex>,
-    /// Everything this copy ever made durable is known, or it has a new incarnation.
+    /// Its copy is the one that the record lists, with all it ever made durable.
     pub established: bool,
 }
 

@@ -8,7 +8,7 @@ use mortise_core::replica::{HardState, Promise, Seen};
 
 /// A record with every field in use.
 fn record() -> GroupRecord {
-    let voters: Vec<NodeId> = [1, 2, 300].map(NodeId).into();
+    let voters = [1, 2, 300].map(|node| (NodeId(node), Incarnation(u64::MAX - node)));
     let record = GroupRecord::create(&voters, 2, Nonce(1)).expect("a group");
     let record = record.elect(NodeId(2), Epoch(5), BootId(1000), LeaseId(u64::MAX), Nonce(2));
     let record = record.shrink(&[NodeId(1), NodeId(300)].into(), Nonce(3));
@@ -17,7 +17,7 @@ fn record() -> GroupRecord {
 
 fn state() -> HardState {
     HardState {
-        incarnation: Incarnation(4),
+        incarnation: Incarnation(u64::MAX),
         promised: Promise { epoch: Epoch(5), leader: Some(NodeId(2)), boot: BootId(1000) },
         generation: Generation(3),
         seen: Some(Seen { coordinator: u64::MAX, revision: 900, mod_revision: 800, record: Some(record()) }),

@@ -68,13 +68,15 @@ impl FromStr for Topic {
 /// What a script can do.
 #[derive(goldenscript::Command)]
 pub(crate) enum Command {
-    /// A new group of voters 1 to `voters`, and `others` more nodes. All start.
+    /// A new group of voters 1 to `voters`, and `others` more nodes. All start but the last `late` voters.
     Cluster {
         voters: u64,
         #[arg(key)]
         min_isr: Option<u32>,
         #[arg(key, optional)]
         others: u64,
+        #[arg(key, optional)]
+        late: usize,
         #[arg(key)]
         append: Option<usize>,
         #[arg(key)]

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt::Display;
 
-use mortise_core::group::{GroupRecord, MemberKind, NodeId};
+use mortise_core::group::{GroupRecord, Incarnation, MemberKind, NodeId};
 use mortise_core::replica::{Body, LogEntry, Message, Notice, Position, Refusal, RoleKind, View, Write};
 
 use crate::world::command;
@@ -127,10 +127,18 @@ fn leader(leader: Option<NodeId>) -> String {
     leader.map_or("nobody".into(), |leader| leader.to_string())
 }
 
+/// A store's own number, or the last digits of the random one that a swap brought.
+fn life(incarnation: Incarnation) -> String {
+    match incarnation.0 {
+        small @ 0..1000 => small.to_string(),
+        large => format!("#{:04x}", large & 0xffff),
+    }
+}
+
 fn members(record: &GroupRecord) -> String {
     list(record.members.iter().map(|member| {
         let kind = if member.kind == MemberKind::Learner { " learner" } else { "" };
-        format!("{}/{}{kind}", member.node, member.incarnation)
+        format!("{}/{}{kind}", member.node, life(member.incarnation))
     }))
 }
 
@@ -192,7 +200,7 @@ pub(crate) fn view(node: NodeId, view: &View) -> String {
         }
     };
     add(view.base.index.0 > 0, format!("log from behind {}", at(view.base)));
-    add(view.incarnation.0 != node.0, format!("incarnation {}", view.incarnation));
+    add(view.incarnation.0 != node.0, format!("incarnation {}", life(view.incarnation)));
     add(view.generation.0 > 1, format!("generation {}", view.generation));
     let sets = |nodes: &BTreeSet<_>| list(nodes.iter().map(|(node, _): &(NodeId, _)| *node));
     if let Some(record) = view.record.as_ref().filter(|_| view.role == RoleKind::Leader) {

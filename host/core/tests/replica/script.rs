@@ -12,7 +12,7 @@ use mortise_core::replica::{
 use crate::command::{Command, Link, Node};
 use crate::forge::{self, Forgery};
 use crate::render::{entries, record, view};
-use crate::world::{CLUSTER, GROUP, SwapMode, World, entry};
+use crate::world::{CLUSTER, GROUP, SwapMode, World, entry, first_life};
 
 /// Longest that `until` waits, in microseconds.
 const UNTIL_MAX: u64 = 20_000_000;
@@ -27,7 +27,17 @@ impl goldenscript::Runner for Story {
     type Command = Command;
 
     fn run(&mut self, told: &Command, _: &goldenscript::Context) -> Result<String, Box<dyn Error>> {
-        if let Command::Cluster { voters, min_isr, others, append, window, tail, uncommitted, waiting } = told
+        if let Command::Cluster {
+            voters,
+            min_isr,
+            others,
+            late,
+            append,
+            window,
+            tail,
+            uncommitted,
+            waiting,
+        } = told
         {
             let mut options = Options::new(CLUSTER, GROUP, NodeId(1), BootId(1), 0);
             options.append_bytes_max = append.unwrap_or(options.append_bytes_max);
@@ -37,9 +47,12 @@ impl goldenscript::Runner for Story {
             options.waiting_max = waiting.unwrap_or(options.waiting_max);
             let nodes: Vec<NodeId> = (1..=*voters).map(NodeId).collect();
             let others: Vec<NodeId> = (voters + 1..=voters + others).map(NodeId).collect();
-            let record = GroupRecord::create(&nodes, min_isr.unwrap_or(nodes.len().min(2) as u32), Nonce(1))?;
+            let created: Vec<_> = nodes.iter().map(|node| (*node, first_life(*node))).collect();
+            let min_isr = min_isr.unwrap_or(nodes.len().min(2) as u32);
+            let record = GroupRecord::create(&created, min_isr, Nonce(1))?;
             let mut world = World::new(record, &others, options);
-            nodes.iter().chain(&others).for_each(|node| world.start(*node));
+            let punctual = nodes.len().saturating_sub(*late);
+            nodes.iter().take(punctual).chain(&others).for_each(|node| world.start(*node));
             let lines = world.take_lines();
             self.world = Some(world);
             return Ok(lines);
@@ -161,7 +174,7 @@ fn change_world(world: &mut World, told: &Command) -> Result<(), Box<dyn Error>>
     match told {
         Command::Crash { nodes, keep } => nodes.iter().for_each(|Node(node)| world.crash(*node, *keep)),
         Command::Restart(nodes) => nodes.iter().for_each(|Node(node)| world.start(*node)),
-        Command::Wipe(Node(node)) => world.node(*node).disk = Default::default(),
+        Command::Wipe(Node(node)) => world.wipe(*node),
         Command::Damage(Node(node)) => world.node(*node).disk.damaged = true,
         Command::FailDisk(Node(node)) => world.step(*node, Event::Fault("an fsync failed".into())),
         Command::Differ(Node(node), no_longer) => world.node(*node).differs = no_longer.is_empty(),

@@ -7,7 +7,7 @@ use std::thread::JoinHandle;
 use crossbeam_channel::{Receiver, Sender};
 use mortise_core::codec::DecodeError;
 use mortise_core::entry::Stamp;
-use mortise_core::group::RecordError;
+use mortise_core::group::{Incarnation, RecordError};
 use mortise_core::ids::{Epoch, LogIndex};
 use mortise_core::replica::{EpochTable, HardState, Options, Position, Replica as Core, Stored};
 use mortise_runtime::{NATIVE_STACK_BYTES_MIN, Runtime};
@@ -177,9 +177,11 @@ fn stored(shared: &Shared, log: &Log, hard: &SmallFile) -> Result<Stored, StartE
     let saved = hard.read()?.map(HardState::decode).transpose()?;
     let (first, last) = (log.first_index(), log.last_index());
     let tables = shared.tables();
-    if saved.is_none() && last > LogIndex(0) {
-        return Err(StartError::HardStateLost { last });
-    }
+    let hard = match saved {
+        Some(saved) => saved,
+        None if last > LogIndex(0) => return Err(StartError::HardStateLost { last }),
+        None => HardState { incarnation: draw_incarnation()?, ..HardState::default() },
+    };
     let mut epochs: Vec<(Epoch, LogIndex)> =
         tables.epochs.iter().map(|(epoch, start)| (*epoch, *start)).collect();
     let mut stamp = Stamp { time: tables.applied.time, profile: tables.profile.version };
@@ -196,8 +198,9 @@ fn stored(shared: &Shared, log: &Log, hard: &SmallFile) -> Result<Stored, StartE
     let epochs = EpochTable::from_starts(epochs).ok_or(DecodeError::Malformed { what: "epochs" })?;
     let base = LogIndex(first.0.saturating_sub(1));
     Ok(Stored {
-        intact: saved.is_some(),
-        hard: saved.unwrap_or_default(),
+        hard,
+        // What was damaged or lost has not come this far.
+        intact: true,
         base: Position { epoch: epochs.epoch_at(base), index: base },
         last: Position { epoch: log.last_epoch(), index: last },
         epochs,
@@ -206,6 +209,11 @@ fn stored(shared: &Shared, log: &Log, hard: &SmallFile) -> Result<Stored, StartE
         digest: tables.applied.digest,
         snapshot: None,
     })
+}
+
+/// The number of a store that was just made. 0 is no incarnation.
+fn draw_incarnation() -> Result<Incarnation, StartError> {
+    getrandom::u64().map(|number| Incarnation(number.max(1))).map_err(StartError::Random)
 }
 
 /// Reads the tables, or rebuilds them and the state from a snapshot where the log does not reach back to them.
@@ -263,7 +271,7 @@ fn launch(shared: Arc<Shared>, files: Files, stored: Stored) -> Result<Replica, 
     let boot = outside::boot_after(stored.hard.promised.boot);
     let seed = getrandom::u64().map_err(StartError::Random)?;
     let options = Options::new(0, shared.group, outside::ALONE, boot, seed);
-    let outside = Arc::new(Alone::new(Inbox(events.clone()), stored.hard.seen.clone())?);
+    let outside = Arc::new(Alone::new(Inbox(events.clone()), &stored.hard)?);
     let core = Core::new(options, stored, uptime());
     let apply =
         Apply { machine: Machine::new(shared.clone()), log: files.log.reader(), events: events.clone() };

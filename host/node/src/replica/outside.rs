@@ -5,7 +5,8 @@ use std::sync::Mutex;
 use crossbeam_channel::Sender;
 use mortise_core::group::{BootId, GroupRecord, LeaseId, NodeId, Nonce, RecordError};
 use mortise_core::replica::{
-    CoordinatorRequest, Event as CoreEvent, Message, Seen, SessionState, SnapshotMeta, StreamId, SwapOutcome,
+    CoordinatorRequest, Event as CoreEvent, HardState, Message, Seen, SessionState, SnapshotMeta, StreamId,
+    SwapOutcome,
 };
 
 use super::driver::Event;
@@ -53,14 +54,14 @@ pub(crate) const ALONE: NodeId = NodeId(1);
 
 impl Alone {
     /// Begins with the record that the replica saw last, or with that of a new group.
-    pub(crate) fn new(inbox: Inbox, seen: Option<Seen>) -> Result<Self, RecordError> {
-        let seen = match seen {
-            Some(seen) => seen,
+    pub(crate) fn new(inbox: Inbox, hard: &HardState) -> Result<Self, RecordError> {
+        let seen = match &hard.seen {
+            Some(seen) => seen.clone(),
             None => Seen {
                 coordinator: 0,
                 revision: 1,
                 mod_revision: 1,
-                record: Some(GroupRecord::create(&[ALONE], 1, Nonce(0))?),
+                record: Some(GroupRecord::create(&[(ALONE, hard.incarnation)], 1, Nonce(0))?),
             },
         };
         inbox.deliver(CoreEvent::Session(SessionState::Live(LeaseId(1))));

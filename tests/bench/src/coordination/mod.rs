@@ -8,7 +8,7 @@ use mortise_coordination::{
     Change, Changes, Config, Coordination, Coordinator, Etcd, EtcdConfig, Expected, Interest, Moment,
     SwapOutcome, new_nonce,
 };
-use mortise_core::group::{BootId, GroupRecord, LeaseId, NodeId};
+use mortise_core::group::{BootId, GroupRecord, Incarnation, LeaseId, NodeId};
 use mortise_core::ids::{Epoch, GroupId};
 use mortise_etcd_kit::{Release, Setup, TestEtcd};
 
@@ -106,7 +106,7 @@ async fn next(changes: &mut Changes) -> Result<Change> {
 }
 
 async fn create(writer: &Arc<dyn Coordinator>, groups: u64) -> Result<()> {
-    let members = [NodeId(1), NodeId(2), NodeId(3)];
+    let members = [1, 2, 3].map(|node| (NodeId(node), Incarnation(node)));
     for first in (1..=groups).step_by(CREATED_AT_ONCE as usize) {
         let some = (first..=groups.min(first + CREATED_AT_ONCE - 1)).map(|group| async move {
             let record = GroupRecord::create(&members, 2, new_nonce()?)?;

@@ -7,7 +7,7 @@ use anyhow::{Result, bail};
 use bytes::Bytes;
 use mortise_core::digest::Digest;
 use mortise_core::entry::{Body, Command, Entry};
-use mortise_core::group::{BootId, GroupRecord, LeaseId, NodeId, Nonce};
+use mortise_core::group::{BootId, GroupRecord, Incarnation, LeaseId, NodeId, Nonce};
 use mortise_core::ids::{Epoch, GroupId, LogIndex, Sequence, SessionId, TenantId};
 use mortise_core::replica::{
     Ack, CoordinatorRequest, Effect, Event, MonoTime, Options, Proposal, Replica, RequestId, Seen,
@@ -61,12 +61,12 @@ pub(crate) fn payload(commands: usize) -> Bytes {
 impl Group {
     /// A group whose first node was elected.
     pub(crate) fn start() -> Result<Self> {
-        let voters: Vec<NodeId> = (1..=REPLICAS).map(NodeId).collect();
+        let voters: Vec<_> = (1..=REPLICAS).map(|node| (NodeId(node), Incarnation(node))).collect();
         let record = GroupRecord::create(&voters, 2, Nonce(1))?;
-        let node = |node: &NodeId| Node {
+        let node = |(node, incarnation): &(NodeId, Incarnation)| Node {
             replica: Replica::new(
                 Options::new(1, GroupId(1), *node, BootId(1), node.0),
-                Stored::empty(),
+                Stored::empty(*incarnation),
                 MonoTime(1),
             ),
             written: None,

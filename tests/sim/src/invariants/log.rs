@@ -171,6 +171,16 @@ impl World {
         Ok(())
     }
 
+    /// **I10.** What a lost copy goes on under was never the incarnation of another one.
+    pub(crate) fn check_new_incarnation(&mut self, id: NodeId) -> Checked {
+        self.observed.disk_changed = true;
+        let incarnation = self.node(id).disk.written.hard.incarnation;
+        if self.observed.lives.insert(incarnation) {
+            return Ok(());
+        }
+        Violation::of("I10", format!("node {id} begins a life as {incarnation}, which was one before"))
+    }
+
     /// **I12.** Equal effect digests at every applied index.
     pub(crate) fn check_applied(&self, id: NodeId) -> Checked {
         let Some(process) = &self.node(id).process else { return Ok(()) };

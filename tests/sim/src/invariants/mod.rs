@@ -14,7 +14,7 @@ mod log;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::BuildHasherDefault;
 
-use mortise_core::group::{BootId, Generation, GroupRecord, NodeId};
+use mortise_core::group::{BootId, Generation, GroupRecord, Incarnation, NodeId};
 use mortise_core::ids::{Epoch, LogIndex};
 use mortise_core::replica::Position;
 
@@ -34,6 +34,8 @@ pub(crate) struct Observed {
     leaders: BTreeMap<Epoch, (NodeId, BootId)>,
     /// Every entry that was ever appended: what stood before it, and a hash of its bytes.
     entries: HashMap<Position, (Position, u64), BuildHasherDefault<Fingerprint>>,
+    /// Every incarnation under which a copy was ever to count.
+    lives: BTreeSet<Incarnation>,
     /// Members whose copy was lost and is not in sync again.
     lost: BTreeSet<NodeId>,
     /// `min_isr` was raised above what the sets hold.
@@ -47,7 +49,8 @@ pub(crate) struct Observed {
 impl Observed {
     pub(crate) fn new(record: GroupRecord) -> Self {
         Self {
-            lost: record.isr.clone(),
+            lives: record.members.iter().map(|member| member.incarnation).collect(),
+            lost: BTreeSet::new(),
             record,
             contradicted: false,
             disk_changed: false,

@@ -119,16 +119,19 @@ pub(crate) struct Backup {
 }
 
 impl Disk {
-    pub(crate) fn empty() -> Self {
+    /// An empty one, made with a number of its own.
+    pub(crate) fn made(number: Incarnation) -> Self {
+        let hard = HardState { incarnation: number, ..HardState::default() };
+        let image = Image { hard, ..Image::default() };
         Self {
-            durable: Image::default(),
-            written: Image::default(),
+            durable: image.clone(),
+            written: image,
             pending: VecDeque::new(),
             covered: 0,
             state: Checkpoint::empty(),
             snapshot: None,
             staged: None,
-            intact: false,
+            intact: true,
         }
     }
 
@@ -263,7 +266,9 @@ impl Disk {
     /// An old copy of the disk is put back: what was written since is gone.
     pub(crate) fn restore(&mut self, old: Backup) {
         let Backup { image, state, snapshot } = old;
-        *self = Self { durable: image.clone(), written: image, state, snapshot, ..Self::empty() };
+        let number = image.hard.incarnation;
+        let empty = Self::made(number);
+        *self = Self { durable: image.clone(), written: image, state, snapshot, intact: false, ..empty };
     }
 
     /// An entry in the middle of the log cannot be read any more: it and all behind it are given up.

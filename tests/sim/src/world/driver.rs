@@ -363,7 +363,7 @@ impl World {
             Notice::Happened(rare) => {
                 self.coverage.happened(rare);
                 if rare == Rare::NewIncarnation {
-                    self.observed.disk_changed = true;
+                    return self.check_new_incarnation(id);
                 }
             }
             Notice::Dropped(why) => self.coverage.dropped(why),

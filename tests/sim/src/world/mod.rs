@@ -23,7 +23,7 @@ mod session;
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, BinaryHeap};
 
-use mortise_core::group::{BootId, GroupRecord, NodeId, Nonce};
+use mortise_core::group::{BootId, GroupRecord, Incarnation, NodeId, Nonce};
 use mortise_core::ids::{GroupId, LogIndex};
 use mortise_core::replica::{Event, Options, Replica, SnapshotMeta, StreamId};
 
@@ -214,13 +214,15 @@ impl World {
         let mut random = Random::new(run.seed);
         let profile = Profile::draw(run, &mut random);
         let unit = Options::new(1, GroupId(1), NodeId(1), BootId(1), 0).grace / profile.haste;
-        let voters: Vec<NodeId> = (1..=profile.voters).map(NodeId).collect();
-        let record = GroupRecord::create(&voters, profile.min_isr, Nonce(random.next()));
+        let stores: Vec<_> = (1..=profile.voters + profile.spares)
+            .map(|id| (NodeId(id), Incarnation(random.next().max(1))))
+            .collect();
+        let voters = &stores[..profile.voters as usize];
+        let record = GroupRecord::create(voters, profile.min_isr, Nonce(random.next()));
         let record = record.or_else(|error| Violation::of("record", error.to_string()))?;
         let drift = |random: &mut Random| random.between(0, 2 * DRIFT_MAX.unsigned_abs()) as i64 - DRIFT_MAX;
-        let nodes: Vec<Node> = (1..=profile.voters + profile.spares)
-            .map(|id| Node::new(NodeId(id), drift(&mut random)))
-            .collect();
+        let nodes: Vec<Node> =
+            stores.iter().map(|(id, number)| Node::new(*id, *number, drift(&mut random))).collect();
         let clients = (0..profile.clients).map(|_| Client::new(NodeId(1))).collect();
         let mut world = Self {
             now: 0,

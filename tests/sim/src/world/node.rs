@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use mortise_core::group::{BootId, Generation, LeaseId, NodeId, Nonce};
+use mortise_core::group::{BootId, Generation, Incarnation, LeaseId, NodeId, Nonce};
 use mortise_core::ids::{LogIndex, Sequence, SessionId};
 use mortise_core::replica::{MonoTime, Position, Promise, Replica, RequestId, View};
 
@@ -37,10 +37,10 @@ pub(crate) struct Node {
 }
 
 impl Node {
-    pub(crate) fn new(id: NodeId, drift: i64) -> Self {
+    pub(crate) fn new(id: NodeId, number: Incarnation, drift: i64) -> Self {
         Self {
             id,
-            disk: Disk::empty(),
+            disk: Disk::made(number),
             process: None,
             absence: None,
             boots: 0,

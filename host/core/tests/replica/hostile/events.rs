@@ -266,7 +266,7 @@ impl Surroundings {
 fn scrambled(dice: &mut Dice, known: &GroupRecord) -> GroupRecord {
     let mut record = known.clone();
     record.nonce = Nonce(dice.any());
-    match dice.below(8) {
+    match dice.below(7) {
         0 => record.epoch = Epoch(dice.near(record.epoch.0)),
         1 => record.generation = Generation(dice.near(record.generation.0)),
         2 => record.leader = Some(NodeId(dice.near(2))),
@@ -277,8 +277,7 @@ fn scrambled(dice: &mut Dice, known: &GroupRecord) -> GroupRecord {
             kind: MemberKind::Learner,
         }),
         5 => _ = record.isr.insert(NodeId(dice.near(3))),
-        6 => _ = record.elr.insert(NodeId(dice.near(3))),
-        _ => record.incarnations = Incarnation(dice.near(3)),
+        _ => _ = record.elr.insert(NodeId(dice.near(3))),
     }
     record
 }

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use mortise_core::digest::Digest;
 use mortise_core::entry::{Body, Command, Entry, Stamp};
+use mortise_core::group::Incarnation;
 use mortise_core::ids::{Epoch, LogIndex, Sequence, SessionId, TenantId};
 use mortise_core::replica::{
     EpochTable, HardState, LogAtInstall, LogEntry, Position, SnapshotMeta, Stored, Write, WriteId,
@@ -49,6 +50,11 @@ pub(crate) struct Disk {
 }
 
 impl Disk {
+    /// An empty one, made with this number.
+    pub(crate) fn made(number: Incarnation) -> Self {
+        Self { hard: HardState { incarnation: number, ..HardState::default() }, ..Self::default() }
+    }
+
     pub(crate) fn write(&mut self, id: WriteId, write: Write) {
         self.unsynced.push_back((id, write));
     }
@@ -132,7 +138,7 @@ impl Disk {
     /// What a start finds.
     pub(crate) fn stored(&self) -> Stored {
         if !self.used {
-            return Stored::empty();
+            return Stored::empty(self.hard.incarnation);
         }
         Stored {
             hard: self.hard.clone(),

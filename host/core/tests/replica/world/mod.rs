@@ -8,7 +8,7 @@ mod effects;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt::Display;
 
-use mortise_core::group::{BootId, GroupRecord, LeaseId, NodeId};
+use mortise_core::group::{BootId, GroupRecord, Incarnation, LeaseId, NodeId};
 use mortise_core::ids::{GroupId, LogIndex};
 use mortise_core::replica::{
     Event, Message, MonoTime, Options, Position, Replica, RequestId, Seen, SessionState, SnapshotMeta,
@@ -117,12 +117,23 @@ pub(crate) struct World {
     lines: Vec<String>,
 }
 
+impl Node {
+    fn new(id: NodeId) -> Self {
+        Self { disk: Disk::made(first_life(id)), ..Self::default() }
+    }
+}
+
+/// The number that a node's first store was made with.
+pub(crate) fn first_life(node: NodeId) -> Incarnation {
+    Incarnation(node.0)
+}
+
 impl World {
     pub(crate) fn new(record: GroupRecord, others: &[NodeId], options: Options) -> Self {
         let nodes: Vec<NodeId> = record.members.iter().map(|member| member.node).collect();
         Self {
             now: 0,
-            nodes: nodes.iter().chain(others).map(|node| (*node, Node::default())).collect(),
+            nodes: nodes.iter().chain(others).map(|node| (*node, Node::new(*node))).collect(),
             coordinator: Coordinator::new(record),
             away: BTreeSet::new(),
             cut: BTreeSet::new(),
@@ -281,6 +292,12 @@ impl World {
             self.soon(Happening::Tell { node: leader, boot, event: Event::StreamClosed { peer, stream } });
         }
         self.settle();
+    }
+
+    /// A new disk takes the place of a node's.
+    pub(crate) fn wipe(&mut self, id: NodeId) {
+        let node = self.node(id);
+        node.disk = Disk::made(Incarnation(id.0 * 100 + node.boot));
     }
 
     fn expire_sessions(&mut self) {
