@@ -1,17 +1,18 @@
-//! Compiles the .proto files with protox, so that no protoc is needed, and keeps their descriptors for reflection.
+//! Compiles the .proto files with protox, so that no protoc is needed, and keeps the descriptors of those that are for
+//! clients, for reflection.
 
 use std::path::PathBuf;
 
+const FOR_CLIENTS: [&str; 3] = ["mortise/v1/common.proto", "mortise/v1/data.proto", "mortise/v1/admin.proto"];
+const FOR_PEERS: &str = "mortise/v1/peer.proto";
+
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let files = ["mortise/v1/common.proto", "mortise/v1/data.proto", "mortise/v1/admin.proto"];
     println!("cargo::rerun-if-changed=proto");
-    let descriptors = protox::compile(files, ["proto"])?;
+    let all = protox::compile(FOR_CLIENTS.iter().chain([&FOR_PEERS]), ["proto"])?;
+    tonic_prost_build::configure().bytes(".").compile_fds(all)?;
+    let reflected = protox::compile(FOR_CLIENTS, ["proto"])?;
     let out = PathBuf::from(std::env::var("OUT_DIR")?);
-    tonic_prost_build::configure()
-        .bytes(".")
-        .file_descriptor_set_path(out.join("mortise.bin"))
-        .compile_fds(descriptors.clone())?;
-    std::fs::write(out.join("mortise.bin"), prost_encode(&descriptors))?;
+    std::fs::write(out.join("mortise.bin"), prost_encode(&reflected))?;
     Ok(())
 }
 

@@ -1,7 +1,7 @@
 //! The `mortise.v1` gRPC interface: generated messages, clients and servers, and the one error detail that every
 //! error carries.
 //!
-//! Generated types stay at the edges: `host/node` and `host/client` convert them on receipt.
+//! Generated types stay at the edges: `host/node`, `host/peer` and `host/client` convert them on receipt.
 
 pub mod error;
 mod profile;
@@ -12,5 +12,5 @@ pub mod v1 {
     tonic::include_proto!("mortise.v1");
 }
 
-/// All descriptors, for gRPC server reflection.
+/// Descriptors of what clients may call, for gRPC server reflection.
 pub const FILE_DESCRIPTOR_SET: &[u8] = tonic::include_file_descriptor_set!("mortise");

@@ -10,12 +10,20 @@ const SIBLINGS: &[(&str, &[&str])] = &[
     ("mortise-runtime", &["mortise-core"]),
     ("mortise-coordination", &["mortise-core"]),
     ("mortise-proto", &["mortise-core"]),
+    ("mortise-peer", &["mortise-core", "mortise-proto"]),
     ("mortise-commands", &[]),
     // With the kv plugin's messages: a typed client of a shipped plugin comes with the client.
     ("mortise-client", &["mortise-core", "mortise-proto", "mortise-commands", "mortise-coordination"]),
     (
         "mortise-node",
-        &["mortise-core", "mortise-storage", "mortise-runtime", "mortise-coordination", "mortise-proto"],
+        &[
+            "mortise-core",
+            "mortise-storage",
+            "mortise-runtime",
+            "mortise-coordination",
+            "mortise-peer",
+            "mortise-proto",
+        ],
     ),
     ("mortise-sdk", &[]),
     ("mortise-testkit", &["mortise-core", "mortise-runtime", "mortise-artifacts"]),
@@ -45,7 +53,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("wasmtime*", &["mortise-runtime"]),
     ("cranelift*", &["mortise-runtime"]),
     ("etcd-client", &["mortise-coordination"]),
-    ("tonic*", &["mortise-node", "mortise-client", "mortise-proto"]),
+    ("tonic*", &["mortise-node", "mortise-peer", "mortise-client", "mortise-proto"]),
     ("fjall", &["mortise-storage"]),
 ];
 
