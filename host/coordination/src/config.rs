@@ -18,7 +18,7 @@ pub struct Config {
     pub cluster: String,
     /// Time to live of this node's session, in seconds, 2 to 600. Default 5. A failover does not wait for it.
     pub ttl_seconds: u32,
-    /// Longest time for a request with all its attempts. Default 3 s, minimum 100 ms. An etcd that elects a leader
+    /// Longest time for a read with all its attempts. Default 3 s, minimum 100 ms. An etcd that elects a leader
     /// needs one to two seconds.
     pub request_timeout: Duration,
     /// The time between two complete listings, which find what a watch lost. Default 30 s, minimum 100 ms.

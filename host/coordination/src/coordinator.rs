@@ -18,8 +18,9 @@ pub type Swap<'a, T> = BoxFuture<'a, Result<SwapOutcome<T>, CoordinationError>>;
 /// A node's coordinator: one session and one watch, whatever the number of groups.
 ///
 /// Two implementations differ in nothing but where the keys lie: [`Coordination`](crate::Coordination) over
-/// [`Etcd`](crate::Etcd) or over [`Memory`](crate::Memory). All calls are bounded in time by
-/// [`Config::request_timeout`](crate::Config::request_timeout).
+/// [`Etcd`](crate::Etcd) or over [`Memory`](crate::Memory). All calls are bounded in time: a read by
+/// [`Config::request_timeout`](crate::Config::request_timeout), a swap by that and one attempt more. Who drops the
+/// future of a swap does not know its outcome.
 pub trait Coordinator: Send + Sync {
     /// Begins this node's session as its start number `boot`, and goes on trying. Once only.
     ///

@@ -70,7 +70,13 @@ impl Judge {
             Some(known) if known.cluster != cluster => return Verdict::Foreign(broken(known)),
             _ => {}
         }
-        if let Some(asked) = asked.filter(|asked| revision < asked.revision) {
+        // What is known goes back only where an operator accepts another history: what was asked before says nothing then.
+        let comparable = |asked: &Known| {
+            state
+                .known
+                .is_some_and(|known| asked.cluster == known.cluster && asked.revision <= known.revision)
+        };
+        if let Some(asked) = asked.filter(comparable).filter(|asked| revision < asked.revision) {
             return Verdict::Behind(broken(asked));
         }
         if state.history == History::Continuous {
@@ -104,10 +110,14 @@ impl Judge {
     /// An operator accepts etcd as it is, if it is `cluster`.
     pub(super) fn accept(&self, cluster: ClusterId) -> Result<(), ClusterId> {
         let mut state = self.state();
-        if let History::Broken(broken) = &state.history {
-            if broken.seen_cluster != cluster {
-                return Err(broken.seen_cluster);
-            }
+        let there = match &state.history {
+            History::Broken(broken) => broken.seen_cluster,
+            History::Continuous => state.known.map_or(cluster, |known| known.cluster),
+        };
+        if there != cluster {
+            return Err(there);
+        }
+        if state.history != History::Continuous {
             state.known = Some(Known { cluster, revision: Revision(0) });
             state.history = History::Continuous;
         }
@@ -154,5 +164,16 @@ mod tests {
         assert_eq!(it.accept(RED), Ok(()));
         assert_eq!(it.history(), History::Continuous);
         assert_eq!(judge(&it, it.known(), RED, 3), Verdict::Continuous);
+        assert_eq!(it.accept(BLUE), Err(RED), "nothing is broken, and still another cluster is there");
+    }
+
+    #[test]
+    fn a_question_from_before_an_acceptance_breaks_nothing() {
+        let it = Judge::new(Some(Known { cluster: BLUE, revision: Revision(9) }));
+        let asked = it.known();
+        let Verdict::Behind(broken) = judge(&it, asked, BLUE, 3) else { panic!("not behind") };
+        it.latch(&broken);
+        assert_eq!(it.accept(BLUE), Ok(()));
+        assert_eq!(judge(&it, asked, BLUE, 4), Verdict::Continuous);
     }
 }

@@ -60,14 +60,16 @@ struct Shared<B> {
     keys: Keys,
     backend: B,
     judge: Judge,
-    /// Wakes those who wait for an operator to accept another history.
-    accepted: Notify,
+    /// Wakes those who wait for the history to break, or for an operator to accept another one.
+    history_changed: Notify,
     board: Arc<Board>,
     /// Groups that this node wants to lead.
     wishes: watch::Sender<BTreeSet<GroupId>>,
     /// What the watch says of this node's own session, and at which revision.
     own: watch::Sender<(Option<Session>, Revision)>,
-    node: Mutex<Option<NodeId>>,
+    /// Groups whose candidacy of this process the watch says is gone; the session takes them from here.
+    candidacies_gone: watch::Sender<BTreeSet<GroupId>>,
+    node: Mutex<Option<(NodeId, BootId)>>,
     lease: Mutex<Option<LeaseId>>,
 }
 
@@ -82,17 +84,29 @@ impl<B> Shared<B> {
         if self.judge.latch(broken) {
             tracing::error!("{broken}");
             self.board.set_history(History::Broken(broken.clone()));
+            self.history_changed.notify_waiters();
         }
     }
 
     /// Waits while the history is broken.
     async fn unfrozen(&self) {
         loop {
-            let accepted = self.accepted.notified();
+            let changed = self.history_changed.notified();
             if self.judge.history() == History::Continuous {
                 return;
             }
-            accepted.await;
+            changed.await;
+        }
+    }
+
+    /// Waits until the history is broken.
+    async fn frozen(&self) -> Broken {
+        loop {
+            let changed = self.history_changed.notified();
+            if let History::Broken(broken) = self.judge.history() {
+                return broken;
+            }
+            changed.await;
         }
     }
 }
@@ -110,10 +124,11 @@ impl<B: Backend> Coordination<B> {
             config,
             backend,
             judge: Judge::new(known),
-            accepted: Notify::new(),
+            history_changed: Notify::new(),
             board: Arc::new(Board::new()),
             wishes: watch::Sender::new(BTreeSet::new()),
             own: watch::Sender::new((None, Revision(0))),
+            candidacies_gone: watch::Sender::new(BTreeSet::new()),
             node: Mutex::new(None),
             lease: Mutex::new(None),
         });
@@ -139,7 +154,7 @@ impl<B: Backend> Coordinator for Coordination<B> {
         if tasks.session.is_some() {
             return Err(CoordinationError::Config("this process has a session already".into()));
         }
-        *lock(&self.shared.node) = Some(node);
+        *lock(&self.shared.node) = Some((node, boot));
         self.shared.board.set_session(SessionState::Init);
         tasks.session = Some(tokio::spawn(session::run(self.shared.clone(), node, boot)));
         Ok(())
@@ -209,7 +224,7 @@ impl<B: Backend> Coordinator for Coordination<B> {
         })?;
         tracing::warn!("an operator accepted etcd's cluster {cluster} as it is");
         self.shared.board.set_history(History::Continuous);
-        self.shared.accepted.notify_waiters();
+        self.shared.history_changed.notify_waiters();
         Ok(())
     }
 
@@ -225,6 +240,7 @@ impl<B: Backend> Coordinator for Coordination<B> {
                 biased;
                 // The sender lives as long as `self`.
                 _ = listed.wait_for(|listed| *listed) => Ok(()),
+                broken = self.shared.frozen() => Err(broken.into()),
                 () = deadline.reached() => Err(self.problem().unwrap_or_else(|| CoordinationError::Unavailable {
                     endpoint: "etcd".into(),
                     why: format!("no listing within {:?}", self.shared.config.request_timeout),
@@ -235,8 +251,8 @@ impl<B: Backend> Coordinator for Coordination<B> {
     }
 
     fn close(&self) -> BoxFuture<'_, ()> {
-        let session = lock(&self.tasks).session.take();
         let closing = async move {
+            let session = lock(&self.tasks).session.take();
             if let Some(session) = session {
                 session.abort();
                 // It ends by being aborted, which is an error that says nothing.

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use mortise_core::ids::GroupId;
+
 use super::Shared;
 use super::backoff::Backoff;
 use super::history::Verdict;
@@ -19,7 +21,10 @@ pub(super) async fn run<B: Backend>(shared: Arc<Shared<B>>) {
         shared.unfrozen().await;
         let error = shared.observe(&mut view, &mut backoff).await;
         match &error {
-            Failure::Frozen => continue,
+            Failure::Frozen => {
+                view.history_broke();
+                continue;
+            }
             // Compaction is no fault: a listing is newer than what was compacted.
             Failure::Backend(BackendError::Compacted(at)) => {
                 tracing::info!("the watch is behind a compaction at revision {at}: listing again");
@@ -27,7 +32,6 @@ pub(super) async fn run<B: Backend>(shared: Arc<Shared<B>>) {
             Failure::Backend(error) => {
                 tracing::warn!("observe etcd: {error}");
                 shared.board.set_problem(Some(CoordinationError::from(error.clone())));
-                shared.backend.turn_away();
             }
         }
         backoff.wait().await;
@@ -56,12 +60,13 @@ impl<B: Backend> Shared<B> {
             self.board.set_problem(None);
             let prefix = self.keys.prefix().to_owned();
             let mut watch = self.backend.watch(prefix, Revision(view.revision().0 + 1)).await?;
-            backoff.reset();
             let mut relist = Moment::now().after(self.config.relist_every);
             loop {
                 tokio::select! {
                     told = watch.next() => {
                         let told = told?;
+                        // Only a watch that tells something is a success: etcd opens ones that it cancels at once.
+                        backoff.reset();
                         if let Some(broken) = self.judge.foreign(told.cluster, told.revision) {
                             self.freeze(&broken);
                             return Err(Failure::Frozen);
@@ -72,6 +77,8 @@ impl<B: Backend> Shared<B> {
                         self.judge.judge(None, cluster, view.revision());
                         self.tell(view, touched);
                     }
+                    // Whoever noticed it: nothing is told of another history.
+                    _ = self.frozen() => return Err(Failure::Frozen),
                     () = relist.reached() => {
                         self.list(view).await?;
                         relist = Moment::now().after(self.config.relist_every);
@@ -115,9 +122,15 @@ impl<B: Backend> Shared<B> {
         for corrupt in &touched.corrupt {
             tracing::warn!("left as it is: {corrupt}");
         }
-        if let Some(node) = *super::lock(&self.node) {
+        if let Some(me @ (node, _)) = *super::lock(&self.node) {
             let now = (view.session(node), view.revision());
             self.own.send_if_modified(|own| std::mem::replace(own, now) != now);
+            let ended = &touched.candidates_gone;
+            let mine: Vec<GroupId> =
+                ended.iter().filter(|(_, who)| *who == me).map(|(group, _)| *group).collect();
+            if !mine.is_empty() {
+                self.candidacies_gone.send_modify(|gone| gone.extend(mine));
+            }
         }
         self.board.publish(view, &touched);
     }

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use tokio::time::timeout;
+
 use super::Shared;
 use super::history::{Known, Verdict};
 use crate::backend::{
@@ -28,23 +30,27 @@ impl<B: Backend> Shared<B> {
         seen(answer, Source::Read)
     }
 
-    /// Reads a key. `broken` is whether an answer from a broken history is wanted, too.
+    /// Reads a key, within `request_timeout`. `broken` is whether an answer from a broken history is wanted, too.
     pub(super) async fn read_key(
         &self,
         name: &Name,
         broken: bool,
     ) -> Result<Answer<Option<KeyValue>>, CoordinationError> {
         let range = Range::Key(self.keys.key(name));
+        let end = Moment::now().after(self.config.request_timeout);
         let asked = self.judge.known();
-        let answer = self.read_in_time(range.clone()).await?;
+        let answer = self.read_in_time(range.clone(), end).await?;
         let verdict = self.judge.judge(asked, answer.cluster, answer.revision);
         let (answer, break_) = match verdict {
             Verdict::Continuous => (answer, None),
             Verdict::Foreign(broken) => (answer, Some(broken)),
-            Verdict::Behind(_) => match self.read_again(range, asked).await? {
-                Ok(newer) => (newer, None),
-                Err(broken) => (answer, Some(broken)),
-            },
+            Verdict::Behind(_) => {
+                let again = timeout(end.remaining(), self.read_again(range, asked)).await;
+                match again.unwrap_or_else(|_| Err(self.late()))? {
+                    Ok(newer) => (newer, None),
+                    Err(broken) => (answer, Some(broken)),
+                }
+            }
         };
         if let Some(found) = break_ {
             self.freeze(&found);
@@ -78,19 +84,30 @@ impl<B: Backend> Shared<B> {
         last.map(Err).ok_or(BackendError::NotDone { endpoint: "etcd".into(), why: "not asked again".into() })
     }
 
-    async fn read_in_time(&self, range: Range) -> Result<Answer<Vec<KeyValue>>, CoordinationError> {
-        let end = Moment::now().after(self.config.request_timeout);
+    async fn read_in_time(
+        &self,
+        range: Range,
+        end: Moment,
+    ) -> Result<Answer<Vec<KeyValue>>, CoordinationError> {
+        let mut last = None;
         loop {
-            let error = match self.backend.read(range.clone()).await {
-                Ok(answer) => return Ok(answer),
-                Err(error @ BackendError::Denied { .. }) => return Err(error.into()),
-                Err(error) => error,
+            let error = match timeout(end.remaining(), self.backend.read(range.clone())).await {
+                Ok(Ok(answer)) => return Ok(answer),
+                Ok(Err(error @ BackendError::Denied { .. })) => return Err(error.into()),
+                Ok(Err(error)) => error,
+                Err(_) => return Err(last.unwrap_or_else(|| self.late()).into()),
             };
             if end.remaining() <= RETRY_AFTER {
                 return Err(error.into());
             }
+            last = Some(error);
             tokio::time::sleep(RETRY_AFTER).await;
         }
+    }
+
+    fn late(&self) -> BackendError {
+        let why = format!("no answer within {:?}", self.config.request_timeout);
+        BackendError::Unanswered { endpoint: "etcd".into(), why }
     }
 
     /// Replaces a record.
@@ -146,9 +163,10 @@ impl<B: Backend> Shared<B> {
         if let Verdict::Foreign(broken) | Verdict::Behind(broken) =
             self.judge.judge(asked, answer.cluster, answer.revision)
         {
-            // Applied or not, it was in a history that is not ours.
+            // The answer is that of another history, and tells nothing of ours.
+            tracing::warn!("the outcome of a swap is unknown: another history answered");
             self.freeze(&broken);
-            return Err(broken.into());
+            return Ok(SwapOutcome::Unknown);
         }
         let (cluster, revision) = (answer.cluster, answer.revision);
         match answer.value {

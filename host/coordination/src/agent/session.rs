@@ -8,7 +8,7 @@
 //!        └── not granted, not written ─────────────────────┘  └─▶ Superseded: a newer process has this name
 //! ```
 //! Live ends at the latest when TTL has passed since the last answered renewal was *sent*. It ends at once when etcd
-//! says that the lease is gone, or when the key is: an answered renewal alone proves nothing, etcd has answered ones
+//! says that the lease is gone, when the key is, or when etcd's history breaks: an answered renewal alone proves nothing, etcd has answered ones
 //! of revoked leases (etcd 14758).
 
 use std::collections::BTreeSet;
@@ -171,6 +171,7 @@ impl<B: Backend> Shared<B> {
         let lost = tokio::select! {
             lost = self.renewing(live) => lost,
             lost = self.key_lost(boot, lease, written) => lost,
+            broken = self.frozen() => not_begun(broken),
             never = self.candidacies(node, boot, lease) => match never {},
         };
         if matches!(lost, SessionLoss::LeaseGone(_)) {
@@ -227,11 +228,18 @@ impl<B: Backend> Shared<B> {
         }
     }
 
-    /// Keeps the candidates' keys as wished, under this lease.
+    /// Keeps the candidates' keys as wished, under this lease; also where others delete them.
     async fn candidacies(&self, node: NodeId, boot: BootId, lease: LeaseId) -> Infallible {
-        let mut wishes = self.wishes.subscribe();
+        let (mut wishes, mut gone) = (self.wishes.subscribe(), self.candidacies_gone.subscribe());
         let mut there: BTreeSet<GroupId> = BTreeSet::new();
         loop {
+            gone.borrow_and_update();
+            // A key that was written again since is just put once more, which keeps its place in the order.
+            self.candidacies_gone.send_if_modified(|gone| {
+                there.retain(|group| !gone.contains(group));
+                gone.clear();
+                false
+            });
             let wanted = wishes.borrow_and_update().clone();
             let changes: Vec<(GroupId, bool)> = wanted
                 .difference(&there)
@@ -240,8 +248,11 @@ impl<B: Backend> Shared<B> {
                 .take(OPERATIONS_MAX)
                 .collect();
             if changes.is_empty() {
-                // The sender lives in `self`.
-                let _ = wishes.changed().await;
+                // The senders live in `self`.
+                tokio::select! {
+                    _ = wishes.changed() => {}
+                    _ = gone.changed() => {}
+                }
                 continue;
             }
             let operation = |(group, put): &(GroupId, bool)| {

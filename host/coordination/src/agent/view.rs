@@ -21,6 +21,8 @@ pub(super) struct View {
     keys: Keys,
     cluster: ClusterId,
     revision: Revision,
+    /// Whether the next listing is of the same history, so that its revisions compare with those that are known.
+    continues: bool,
     /// The last change of each key that is there.
     changed: BTreeMap<Name, Revision>,
     groups: BTreeMap<GroupId, Entry<GroupRecord>>,
@@ -35,6 +37,8 @@ pub(super) struct Touched {
     pub(super) groups: BTreeSet<GroupId>,
     pub(super) nodes: bool,
     pub(super) tenants: bool,
+    /// Candidacies that ended.
+    pub(super) candidates_gone: BTreeSet<(GroupId, (NodeId, BootId))>,
     /// Values that cannot be read, and keys that are nobody's: worth a line in the log.
     pub(super) corrupt: Vec<Corrupt>,
     /// Whose session came or went: their groups are touched, too.
@@ -45,6 +49,7 @@ impl Touched {
     fn also(&mut self, more: Touched) {
         self.groups.extend(more.groups);
         self.sessions.extend(more.sessions);
+        self.candidates_gone.extend(more.candidates_gone);
         self.corrupt.extend(more.corrupt);
         self.nodes |= more.nodes;
         self.tenants |= more.tenants;
@@ -58,6 +63,7 @@ impl View {
             keys,
             cluster: ClusterId(0),
             revision: Revision(0),
+            continues: false,
             changed: BTreeMap::new(),
             groups: BTreeMap::new(),
             candidates: BTreeMap::new(),
@@ -69,13 +75,12 @@ impl View {
     /// Takes over what a listing gave. What did not change since stays as it was seen: a listing is no news of it.
     pub(super) fn list(&mut self, listed: Answer<Vec<KeyValue>>) -> Touched {
         let mut touched = Touched::default();
-        // After an operator accepted another history, revisions compare no more: all is new.
-        let accepted = self.cluster != listed.cluster || listed.revision < self.revision;
+        let continues = std::mem::replace(&mut self.continues, true);
         (self.cluster, self.revision) = (listed.cluster, listed.revision);
         let mut gone = std::mem::take(&mut self.changed);
         for at in listed.value {
             match self.name(&at, &mut touched) {
-                Some(name) if !accepted && gone.remove(&name) == Some(at.mod_revision) => {
+                Some(name) if continues && gone.remove(&name) == Some(at.mod_revision) => {
                     self.changed.insert(name, at.mod_revision);
                 }
                 Some(name) => {
@@ -85,18 +90,31 @@ impl View {
                 None => {}
             }
         }
+        if !continues {
+            // What was absent in another history is so in this one for a reason of its own.
+            let absent = self.groups.keys().map(|group| Name::Group(*group));
+            gone.extend(
+                absent.filter(|name| !self.changed.contains_key(name)).map(|name| (name, Revision(0))),
+            );
+        }
         for name in gone.into_keys() {
             touched.also(self.remove(&name, Revision(0)));
         }
         self.settle(touched)
     }
 
-    /// Takes over what a watch told. Changes at or below the revision of the listing are repetitions.
+    /// The next listing may be of another history: then all of it is news, whatever its revisions are.
+    pub(super) fn history_broke(&mut self) {
+        self.continues = false;
+    }
+
+    /// Takes over what a watch told. Changes at or below the revision of the listing are repetitions, and so are those
+    /// below another one of the same message.
     pub(super) fn apply(&mut self, told: Answer<Vec<WatchEvent>>) -> Touched {
         let mut touched = Touched::default();
         let known = self.revision;
         for WatchEvent { at, deleted } in told.value {
-            if at.mod_revision <= known {
+            if at.mod_revision <= known || at.mod_revision < self.revision {
                 continue;
             }
             self.revision = self.revision.max(at.mod_revision);
@@ -133,11 +151,16 @@ impl View {
                 touched.groups.insert(group);
             }
             Name::Candidate(group, node, boot) => {
-                // A candidate without a lease would stay for ever; nobody of ours writes one.
+                touched.groups.insert(group);
+                let candidates = self.candidates.entry(group).or_default();
                 if let Some(lease) = at.lease {
                     let candidate = Candidate { node, boot, lease, create_revision: at.create_revision };
-                    self.candidates.entry(group).or_default().insert((node, boot), candidate);
-                    touched.groups.insert(group);
+                    candidates.insert((node, boot), candidate);
+                } else {
+                    // It would stay for ever: it is none, and nobody of ours writes one.
+                    candidates.remove(&(node, boot));
+                    touched.candidates_gone.insert((group, (node, boot)));
+                    touched.corrupt.push(record::corrupt(at, "a candidate without a lease"));
                 }
             }
             Name::Node(node) => {
@@ -194,6 +217,7 @@ impl View {
                 if let Some(candidates) = self.candidates.get_mut(group) {
                     candidates.remove(&(*node, *boot));
                 }
+                touched.candidates_gone.insert((*group, (*node, *boot)));
                 touched.groups.insert(*group);
             }
             Name::Node(node) => {
@@ -275,3 +299,6 @@ impl View {
 fn record_of(entry: &Entry<GroupRecord>) -> Option<&GroupRecord> {
     entry.as_ref().ok()?.record.as_ref()
 }
+
+#[cfg(test)]
+mod tests;

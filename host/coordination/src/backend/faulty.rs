@@ -11,7 +11,7 @@ use super::{
     Answer, Backend, BackendError, Committed, Grant, KeyValue, Operation, Range, Transaction, Watch,
     WatchEvent,
 };
-use crate::seen::Revision;
+use crate::seen::{ClusterId, Revision};
 
 /// What becomes of a swap.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,6 +22,8 @@ pub enum SwapFault {
     Late,
     /// It never reaches etcd, and nobody says so.
     Lost,
+    /// It is applied, and the answer names another cluster: etcd was exchanged between the reading and the swap.
+    Foreign,
 }
 
 /// What becomes of the events of a watch. etcd has done both (etcd 17529, 18089).
@@ -162,6 +164,10 @@ impl<B: Backend> Backend for Faulty<B> {
                 Err(unanswered())
             }
             Some(SwapFault::Lost) => Err(unanswered()),
+            Some(SwapFault::Foreign) => {
+                let answer = self.inner.commit(transaction).await?;
+                Ok(Answer { cluster: ClusterId(answer.cluster.0.wrapping_add(1)), ..answer })
+            }
         }
     }
 

@@ -48,6 +48,7 @@ suite! {
         a_node_that_closes_is_gone_at_once,
         candidates_stand_in_the_order_of_creation,
         candidates_return_with_a_new_session,
+        a_candidacy_that_others_delete_returns,
         the_newer_of_two_processes_under_one_name_stays,
         a_session_opens_once;
     watching:
@@ -57,7 +58,8 @@ suite! {
         a_watch_survives_compaction,
         listing_again_changes_nothing,
         clusters_do_not_see_each_other,
-        a_thousand_keys_at_once_are_told;
+        a_thousand_keys_at_once_are_told,
+        large_values_of_others_hide_nothing;
     directory:
         tenants_are_looked_up,
         nodes_are_listed_with_their_sessions,

@@ -146,6 +146,29 @@ pub(crate) async fn candidates_return_with_a_new_session(world: World) {
     count(Some(first)).await;
 }
 
+pub(crate) async fn a_candidacy_that_others_delete_returns(world: World) {
+    let observer = world.node();
+    let node = world.live_node(1, 1).await;
+    let other = world.live_node(2, 1).await;
+    let mut changes = observer.changes(Interest::Group(GROUP));
+    node.campaign(GROUP);
+    group(&mut changes, "the candidate", |state| nodes_of(state) == [1]).await;
+    other.campaign(GROUP);
+    group(&mut changes, "the second one", |state| nodes_of(state) == [1, 2]).await;
+    let lease = node.session().live();
+    world.delete(&world.key("candidates/0001/1-1"));
+    group(&mut changes, "its return, behind the other", |state| nodes_of(state) == [2, 1]).await;
+    // Overwritten, it would live without our lease.
+    world.put(&world.key("candidates/0001/1-1"), "{}");
+    let returned = group(&mut changes, "its return under the lease", |state| {
+        state.candidates.iter().any(|candidate| candidate.node == NodeId(1) && Some(candidate.lease) == lease)
+    });
+    returned.await;
+    node.withdraw(GROUP);
+    group(&mut changes, "the withdrawal", |state| nodes_of(state) == [2]).await;
+    assert_eq!(node.session().live(), lease, "the session is the same");
+}
+
 pub(crate) async fn the_newer_of_two_processes_under_one_name_stays(world: World) {
     let older = world.live_node(1, 7).await;
     older.campaign(GROUP);

@@ -165,3 +165,22 @@ pub(crate) async fn a_thousand_keys_at_once_are_told(world: World) {
         .await;
     }
 }
+
+pub(crate) async fn large_values_of_others_hide_nothing(world: World) {
+    // Together more than gRPC's usual 4 MiB.
+    let large = "x".repeat(1 << 20);
+    let keys = [1, 2, 3, 4, 5].map(|number| (world.key(&format!("notes/{number}")), large.clone()));
+    let early = world.node();
+    early.ready().await.unwrap();
+    for key in &keys {
+        world.put_together(std::slice::from_ref(key)).await;
+    }
+    create(&early).await;
+    for node in [early, world.node()] {
+        group(&mut node.changes(Interest::Group(GROUP)), "the record", |state| {
+            state.record.as_ref().unwrap().record.is_some()
+        })
+        .await;
+    }
+    keys.iter().for_each(|(key, _)| world.delete(key));
+}

@@ -7,7 +7,7 @@ use mortise_coordination::{
 use mortise_core::group::{GroupRecord, Incarnation, NodeId};
 use mortise_etcd_kit::{Release, TestEtcd};
 
-use crate::kit::{GROUP, Node, backend, broken, create, elected, etcd, live, node, offline};
+use crate::kit::{GROUP, Node, backend, broken, create, elected, etcd, live, node, observer_with, offline};
 
 /// What must be so while a node is frozen, and after it was accepted.
 async fn frozen_until_accepted(etcd: &TestEtcd, node: &Node, before: Known) {
@@ -110,4 +110,28 @@ async fn what_an_earlier_start_knew_counts() {
     same.ready().await.unwrap();
     let record = same.read_group(GROUP).await.unwrap().record.unwrap();
     assert!(matches!(same.swap_group(GROUP, Expected::Absent, record).await, Ok(SwapOutcome::Refused(_))));
+}
+
+/// The session's lease lies in the backup, so etcd goes on renewing it; it ends because the history broke.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_that_a_backup_brought_back_ends_all_the_same() {
+    let mut etcd = etcd(Release::V3_5, 1);
+    let first = observer_with(&etcd, std::time::Duration::from_secs(60));
+    first.open_session(NodeId(1), mortise_core::group::BootId(1)).unwrap();
+    let lease = live(&first).await;
+    create(&first).await;
+    let backup = etcd.backup().unwrap();
+    for _ in 0..5 {
+        elected(&first, 1).await;
+    }
+    etcd.kill_all().unwrap();
+    etcd.wipe(None).unwrap();
+    etcd.restore(&backup).unwrap();
+    etcd.restart_all().unwrap();
+    let found = broken(&first).await;
+    offline(&first).await;
+    assert!(etcd.ctl(&["lease", "list"]).unwrap().contains(&format!("{:x}", lease.0)), "the fault happened");
+    first.accept(found.seen_cluster).unwrap();
+    assert_ne!(live(&first).await, lease);
+    assert!(!etcd.ctl(&["lease", "list"]).unwrap().contains(&format!("{:x}", lease.0)), "and it is revoked");
 }

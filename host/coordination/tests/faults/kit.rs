@@ -23,7 +23,12 @@ pub(crate) fn etcd(release: Release, members: usize) -> TestEtcd {
 }
 
 pub(crate) fn observer(etcd: &TestEtcd) -> Node {
-    let config = Config { ttl_seconds: TTL.as_secs() as u32, ..Config::new("faults") };
+    observer_with(etcd, TTL)
+}
+
+/// One whose session would have another time to live.
+pub(crate) fn observer_with(etcd: &TestEtcd, ttl: Duration) -> Node {
+    let config = Config { ttl_seconds: ttl.as_secs() as u32, ..Config::new("faults") };
     Arc::new(Coordination::start(config, None, backend(etcd)).unwrap())
 }
 

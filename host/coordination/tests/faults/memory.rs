@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use mortise_coordination::backend::faulty::{Faults, Faulty, SwapFault, WatchFault};
 use mortise_coordination::{
-    Change, Config, Coordination, CoordinationError, Expected, History, Interest, Memory, Moment, RoleChange,
-    RoleEvents, SessionLoss, SessionState, SwapOutcome, Told, Viewpoint, new_nonce,
+    Change, Config, Coordination, CoordinationError, Coordinator, Expected, History, Interest, Memory,
+    Moment, RoleChange, RoleEvents, SessionLoss, SessionState, SwapOutcome, Told, Viewpoint, new_nonce,
 };
 use mortise_core::group::{BootId, LeaseId, NodeId};
 use mortise_core::ids::Epoch;
@@ -212,4 +212,73 @@ async fn a_restored_history_freezes_until_it_is_accepted() {
         live(&world.node).await;
         elected(&world.node, 2).await;
     }
+}
+
+#[tokio::test]
+async fn a_swap_that_another_cluster_answers_is_unknown_and_freezes() {
+    let world = world().await;
+    let first = create(&world.node).await;
+    let record = first.record.as_ref().unwrap();
+    let expected = Expected::Present { mod_revision: first.mod_revision, nonce: record.nonce };
+    let next = record.elect(NodeId(1), Epoch(1), BootId(1), LeaseId(1), new_nonce().unwrap());
+    world.faults.next_swap(SwapFault::Foreign);
+    // It is in force there, so "refused" would be wrong; and who answered is not whom we know, so "applied" would be.
+    assert_eq!(world.node.swap_group(GROUP, expected, next.clone()).await, Ok(SwapOutcome::Unknown));
+    let found = broken(&world.node).await;
+    assert_ne!(found.known_cluster, found.seen_cluster);
+    // The lease lives, and the watch and its answers are those of the known cluster: nothing else ends the session.
+    let lost = offline(&world.node).await;
+    assert!(
+        matches!(lost, SessionState::Offline(SessionLoss::NotBegun(CoordinationError::Broken(_)))),
+        "{lost:?}"
+    );
+    let again = world.node.swap_group(GROUP, expected, next).await;
+    assert_eq!(again, Err(CoordinationError::NoSession));
+    let observer =
+        Coordination::start(Config::new("faults"), world.node.known(), world.memory.clone()).unwrap();
+    observer.ready().await.unwrap();
+}
+
+#[tokio::test]
+async fn what_is_frozen_is_told_no_change() {
+    let world = world().await;
+    create(&world.node).await;
+    let mut changes = world.node.changes(Interest::All);
+    let backup = world.memory.backup();
+    let before = elected(&world.node, 1).await;
+    world.memory.restore(Some(backup), true);
+    let found = broken(&world.node).await;
+    // Meanwhile etcd gets as far as it was known to be, and beyond: the same revisions say something else now.
+    let other = Coordination::start(Config::new("faults"), None, world.memory.clone()).unwrap();
+    let last = elected(&(Arc::new(other) as Node), 2).await;
+    assert_eq!(last.mod_revision, before.mod_revision, "the fault happened");
+    (0..5).for_each(|_| world.memory.put("/faults/notes/1", b"x"));
+    while let Some(change) = changes.try_next() {
+        if let Change::Group(_, state) = change {
+            let record = state.record.as_ref().unwrap().record.clone().unwrap();
+            assert_ne!(record.leader, Some(NodeId(2)), "told while frozen");
+        }
+    }
+    world.node.accept(found.seen_cluster).unwrap();
+    until(&mut changes, "the record of the accepted history", |change| match change {
+        Change::Group(_, state) => (state.record.as_ref().unwrap().record == last.record).then_some(()),
+        _ => None,
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_closing_that_nobody_waits_for_leaves_nothing_running() {
+    let world = world().await;
+    let lease = live(&world.node).await;
+    drop(world.node.close());
+    assert_eq!(world.node.session().live(), Some(lease), "it was not asked for yet");
+    drop(world.node);
+    let observer = Coordination::start(Config::new("faults"), None, world.memory.clone()).unwrap();
+    let observer: Node = Arc::new(observer);
+    until(&mut observer.changes(Interest::All), "the end of its session", |change| match change {
+        Change::Nodes(nodes) => nodes.is_empty().then_some(()),
+        _ => None,
+    })
+    .await;
 }

@@ -30,6 +30,10 @@ struct Current {
     client: Client,
 }
 
+/// Largest answer: a page of a listing, or what a watch tells at once. Others may have put values under our prefix that
+/// are as large as etcd takes, which is 1.5 MiB.
+pub(super) const ANSWER_BYTES_MAX: usize = 64 << 20;
+
 /// A client, its endpoint, and which connection it is.
 pub(super) struct Link {
     pub(super) client: Client,
@@ -51,15 +55,24 @@ impl Connections {
         self.turn.fetch_add(1, Ordering::AcqRel);
     }
 
-    /// As `turn_away`, unless somebody did so since `link` was given out.
-    pub(super) fn failed(&self, link: &Link) {
+    /// After a failure that lies in the connection, the next request goes to the next endpoint; unless somebody turned
+    /// away since `link` was given out: of two endpoints, turning away twice would come back to the one that failed.
+    pub(super) fn failed(&self, link: &Link, error: &BackendError) {
+        if matches!(error, BackendError::LeaseGone | BackendError::Compacted(_)) {
+            return;
+        }
         let next = link.turn.wrapping_add(1);
         let _ = self.turn.compare_exchange(link.turn, next, Ordering::AcqRel, Ordering::Acquire);
     }
 
-    /// The connection in use, made where there is none.
+    /// The connection in use, made where there is none. Waits for one attempt at most, also where many wait for the
+    /// same connection.
     pub(super) async fn link(&self) -> Result<Link, BackendError> {
-        let mut current = self.current.lock().await;
+        let within = self.config.attempt_timeout;
+        let Ok(mut current) = timeout(within, self.current.lock()).await else {
+            let endpoint = self.endpoint(self.turn.load(Ordering::Acquire));
+            return Err(BackendError::NotDone { endpoint, why: format!("no connection within {within:?}") });
+        };
         let turn = self.turn.load(Ordering::Acquire);
         let endpoint = self.endpoint(turn);
         if let Some(Current { client, .. }) = current.as_ref().filter(|current| current.turn == turn) {
@@ -122,21 +135,15 @@ impl Connections {
         work: impl AsyncFnOnce(&Client, &str) -> Result<T, etcd_client::Error>,
     ) -> Result<T, BackendError> {
         let link = self.link().await?;
-        match timeout(self.config.attempt_timeout, work(&link.client, &link.endpoint)).await {
-            Ok(Ok(value)) => Ok(value),
-            Ok(Err(error)) => {
-                let error = classify(error, &link.endpoint);
-                if matches!(error, BackendError::NotDone { .. } | BackendError::Unanswered { .. }) {
-                    self.failed(&link);
-                }
-                Err(error)
-            }
+        let within = self.config.attempt_timeout;
+        let answer = match timeout(within, work(&link.client, &link.endpoint)).await {
+            Ok(answer) => answer.map_err(|error| classify(error, &link.endpoint)),
             Err(_) => {
-                self.failed(&link);
-                let why = format!("no answer within {:?}", self.config.attempt_timeout);
-                Err(BackendError::Unanswered { endpoint: link.endpoint, why })
+                let (endpoint, why) = (link.endpoint.clone(), format!("no answer within {within:?}"));
+                Err(BackendError::Unanswered { endpoint, why })
             }
-        }
+        };
+        answer.inspect_err(|error| self.failed(&link, error))
     }
 }
 

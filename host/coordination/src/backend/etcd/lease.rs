@@ -24,10 +24,18 @@ impl Keeper {
         self.lease == lease
     }
 
-    async fn open(link: Link, lease: LeaseId) -> Result<Self, BackendError> {
+    /// One bounded attempt. A failure makes the next one use the next endpoint.
+    async fn open(connections: &Connections, lease: LeaseId) -> Result<Self, BackendError> {
+        let (link, within) = (connections.link().await?, connections.attempt_timeout());
         let mut client = link.client.lease_client();
-        let (questions, answers) =
-            client.keep_alive(signed(lease.0)).await.map_err(|error| classify(error, &link.endpoint))?;
+        let opened = match timeout(within, client.keep_alive(signed(lease.0))).await {
+            Ok(opened) => opened.map_err(|error| classify(error, &link.endpoint)),
+            Err(_) => Err(BackendError::Unanswered {
+                endpoint: link.endpoint.clone(),
+                why: format!("no stream of renewals within {within:?}"),
+            }),
+        };
+        let (questions, answers) = opened.inspect_err(|error| connections.failed(&link, error))?;
         Ok(Self { lease, link, questions, answers })
     }
 
@@ -55,35 +63,15 @@ pub(super) async fn renew(
     lease: LeaseId,
     open: Option<Keeper>,
 ) -> Result<(Answer<Duration>, Keeper), BackendError> {
-    // Opened first, so that its endpoint is known when it hangs.
-    let link = match open {
-        Some(keeper) => return bounded(connections, keeper).await,
-        None => connections.link().await?,
+    let mut keeper = match open {
+        Some(keeper) => keeper,
+        None => Keeper::open(connections, lease).await?,
     };
-    let (endpoint, within) = (link.endpoint.clone(), connections.attempt_timeout());
-    let opened = timeout(within, Keeper::open(link, lease)).await.unwrap_or_else(|_| {
-        connections.turn_away();
-        Err(BackendError::Unanswered { endpoint, why: format!("no stream of renewals within {within:?}") })
-    });
-    bounded(connections, opened?).await
-}
-
-async fn bounded(
-    connections: &Connections,
-    mut keeper: Keeper,
-) -> Result<(Answer<Duration>, Keeper), BackendError> {
     let within = connections.attempt_timeout();
     let answer = timeout(within, keeper.ask()).await.unwrap_or_else(|_| {
         let endpoint = keeper.link.endpoint.clone();
         Err(BackendError::Unanswered { endpoint, why: format!("no renewal within {within:?}") })
     });
-    match answer {
-        Ok(answer) => Ok((answer, keeper)),
-        Err(error) => {
-            if error != BackendError::LeaseGone {
-                connections.failed(&keeper.link);
-            }
-            Err(error)
-        }
-    }
+    let answer = answer.inspect_err(|error| connections.failed(&keeper.link, error))?;
+    Ok((answer, keeper))
 }

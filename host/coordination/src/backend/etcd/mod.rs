@@ -12,13 +12,14 @@ mod errors;
 mod lease;
 mod watch;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use etcd_client::{Compare, CompareOp, GetOptions, PutOptions, ResponseHeader, Txn, TxnOp, TxnOpResponse};
 use mortise_core::group::LeaseId;
 
 pub use config::{EtcdConfig, Tls};
-use connection::Connections;
+use connection::{ANSWER_BYTES_MAX, Connections};
 use lease::Keeper;
 pub use watch::EtcdWatch;
 
@@ -28,12 +29,12 @@ use super::{
 use crate::error::CoordinationError;
 use crate::seen::{ClusterId, Revision};
 
-/// Keys in one answer: with values of 3 KiB at most, it stays below gRPC's 4 MiB.
+/// Keys in one answer. Ours have values of 3 KiB at most.
 const PAGE_KEYS: i64 = 1_000;
 
 /// A connection to etcd.
 pub struct Etcd {
-    connections: Connections,
+    connections: Arc<Connections>,
     /// The stream on which the node's one lease is renewed.
     keeper: tokio::sync::Mutex<Option<Keeper>>,
 }
@@ -45,7 +46,7 @@ impl Etcd {
     /// [`CoordinationError::Config`] names the setting that cannot be.
     pub fn new(config: EtcdConfig) -> Result<Self, CoordinationError> {
         config.check()?;
-        Ok(Self { connections: Connections::new(config), keeper: tokio::sync::Mutex::new(None) })
+        Ok(Self { connections: Arc::new(Connections::new(config)), keeper: tokio::sync::Mutex::new(None) })
     }
 }
 
@@ -122,7 +123,8 @@ impl Backend for Etcd {
             let options = pinned.map_or(options.clone(), |revision| options.clone().with_revision(revision));
             let (start, request) = (from.clone(), Some(options));
             let page = self.connections.call(async move |client, endpoint| {
-                let mut page = client.kv_client().get(start, request).await?;
+                let mut kv = client.kv_client().max_decoding_message_size(ANSWER_BYTES_MAX);
+                let mut page = kv.get(start, request).await?;
                 let more = page.more();
                 let keys: Vec<KeyValue> = page.take_kvs().iter().map(key_value).collect();
                 Ok((stamp(page.header(), endpoint, keys), more))
@@ -193,7 +195,7 @@ impl Backend for Etcd {
     }
 
     async fn watch(&self, prefix: String, from: Revision) -> Result<EtcdWatch, BackendError> {
-        watch::open(&self.connections, prefix, signed(from.0)).await
+        watch::open(self.connections.clone(), prefix, signed(from.0)).await
     }
 
     fn turn_away(&self) {

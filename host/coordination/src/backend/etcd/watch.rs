@@ -4,12 +4,13 @@
 //! used: etcd before 3.4.25 and 3.5.8 gives one that is ahead of events still to come (etcd 15220).
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Duration;
 
 use etcd_client::{EventType, WatchOptions, WatchResponse, WatchStream};
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::connection::{Connections, prefix_end};
+use super::connection::{ANSWER_BYTES_MAX, Connections, Link, prefix_end};
 use super::errors::classify;
 use super::{key_value, stamp, unsigned};
 use crate::backend::{Answer, BackendError, Watch, WatchEvent};
@@ -19,12 +20,11 @@ use crate::seen::Revision;
 const PROBE_EVERY: Duration = Duration::from_secs(1);
 /// A watch without a message for this long hangs: three probes were not answered.
 const SILENCE_MAX: Duration = Duration::from_secs(3);
-/// Largest message: etcd sends up to 1,000 revisions in one, and its requests have up to 1.5 MiB.
-const MESSAGE_BYTES_MAX: usize = 64 << 20;
 
 /// An open watch.
 pub struct EtcdWatch {
-    endpoint: String,
+    connections: Arc<Connections>,
+    link: Link,
     stream: WatchStream,
     /// When the last message came.
     heard: Instant,
@@ -33,14 +33,14 @@ pub struct EtcdWatch {
 }
 
 pub(super) async fn open(
-    connections: &Connections,
+    connections: Arc<Connections>,
     prefix: String,
     from: i64,
 ) -> Result<EtcdWatch, BackendError> {
     let link = connections.link().await?;
     let options = WatchOptions::new().with_range(prefix_end(&prefix)).with_start_revision(from);
     let opening = async {
-        let mut client = link.client.watch_client().max_decoding_message_size(MESSAGE_BYTES_MAX);
+        let mut client = link.client.watch_client().max_decoding_message_size(ANSWER_BYTES_MAX);
         let mut stream = client.watch(prefix, Some(options)).await?;
         let first = stream.message().await?;
         Ok::<_, etcd_client::Error>((stream, first))
@@ -53,14 +53,14 @@ pub(super) async fn open(
             why: format!("no watch within {within:?}"),
         }),
     };
-    let (stream, first) = opened.inspect_err(|_| connections.failed(&link))?;
+    let (stream, first) = opened.inspect_err(|error| connections.failed(&link, error))?;
     let ready = first.into_iter().collect();
-    Ok(EtcdWatch { endpoint: link.endpoint, stream, heard: Instant::now(), ready })
+    Ok(EtcdWatch { connections, link, stream, heard: Instant::now(), ready })
 }
 
 impl EtcdWatch {
     fn silent(&self, why: impl Into<String>) -> BackendError {
-        BackendError::NotDone { endpoint: self.endpoint.clone(), why: why.into() }
+        BackendError::NotDone { endpoint: self.link.endpoint.clone(), why: why.into() }
     }
 
     /// The next message; asks for one now and then.
@@ -80,7 +80,7 @@ impl EtcdWatch {
                     return Ok(response);
                 }
                 Ok(Ok(None)) => return Err(self.silent("the watch ended")),
-                Ok(Err(error)) => return Err(classify(error, &self.endpoint)),
+                Ok(Err(error)) => return Err(classify(error, &self.link.endpoint)),
                 // The client's queue has room for 100 questions; a stream that takes none is dead.
                 Err(_) => {
                     let asked = timeout_at(end, self.stream.request_progress()).await;
@@ -95,6 +95,13 @@ impl EtcdWatch {
 
 impl Watch for EtcdWatch {
     async fn next(&mut self) -> Result<Answer<Vec<WatchEvent>>, BackendError> {
+        let told = self.told().await;
+        told.inspect_err(|error| self.connections.failed(&self.link, error))
+    }
+}
+
+impl EtcdWatch {
+    async fn told(&mut self) -> Result<Answer<Vec<WatchEvent>>, BackendError> {
         let response = self.message().await?;
         if response.compact_revision() > 0 {
             return Err(BackendError::Compacted(Revision(unsigned(response.compact_revision()))));
@@ -107,6 +114,6 @@ impl Watch for EtcdWatch {
             event.kv().map(|at| WatchEvent { at: key_value(at), deleted })
         };
         let events = response.events().iter().filter_map(event).collect();
-        stamp(response.header(), &self.endpoint, events)
+        stamp(response.header(), &self.link.endpoint, events)
     }
 }

@@ -89,7 +89,12 @@ impl State {
                 return Err(BackendError::LeaseGone);
             }
         }
-        if !transaction.operations.is_empty() {
+        // As in etcd, deleting what is not there is no change.
+        let changes = |operation: &Operation| match operation {
+            Operation::Put(..) => true,
+            Operation::Delete(key) => self.keys.contains_key(key.as_bytes()),
+        };
+        if transaction.operations.iter().any(changes) {
             self.revision += 1;
         }
         for operation in transaction.operations {
