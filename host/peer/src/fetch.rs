@@ -164,3 +164,41 @@ fn check<S>(transfer: &Transfer<S>, chunk: v1::SnapshotChunk) -> Result<Checked,
         () => Ok(Checked { bytes: data, total: total_bytes }),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_chunk_that_is_not_the_next_whole_piece_is_refused() {
+        let transfer = |bytes, total| Transfer { sink: (), bytes, total };
+        let chunk = |offset, size: usize, total_bytes| {
+            let data = Bytes::from(vec![7; size]);
+            v1::SnapshotChunk { offset, crc32c: crc32c::crc32c(&data), data, total_bytes }
+        };
+        let good = [
+            (transfer(0, None), chunk(0, 0, 0)),
+            (transfer(0, None), chunk(0, 10, 10)),
+            (transfer(10, Some(30)), chunk(10, 5, 30)),
+            (transfer(0, None), chunk(0, CHUNK_BYTES_MAX, 1 << 30)),
+        ];
+        for (transfer, chunk) in good {
+            assert!(check(&transfer, chunk).is_ok());
+        }
+        let mut damaged = chunk(0, 10, 10);
+        damaged.crc32c ^= 1;
+        let bad = [
+            (transfer(10, Some(30)), chunk(9, 5, 30)),
+            (transfer(10, Some(30)), chunk(11, 5, 30)),
+            (transfer(10, Some(30)), chunk(10, 5, 31)),
+            (transfer(10, Some(30)), chunk(10, 21, 30)),
+            (transfer(10, Some(30)), chunk(10, 0, 30)),
+            (transfer(0, None), chunk(0, CHUNK_BYTES_MAX + 1, 1 << 30)),
+            (transfer(10, None), chunk(10, 5, 3)),
+            (transfer(0, None), damaged),
+        ];
+        for (transfer, chunk) in bad {
+            assert!(matches!(check(&transfer, chunk), Err(PeerError::Chunk(_))));
+        }
+    }
+}

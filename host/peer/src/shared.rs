@@ -73,6 +73,8 @@ impl Shared {
         let counted = Counted::new(Arc::clone(self));
         self.runtime.spawn(async move {
             tokio::select! {
+                // What ends with everything tells nothing more.
+                biased;
                 () = counted.0.stop.stopped() => {}
                 () = task => {}
             }
@@ -84,8 +86,11 @@ impl Shared {
         self.local.upgrade()
     }
 
+    /// Tells that a stream is closed, unless everything ends.
     pub(crate) fn stream_closed(&self, group: GroupId, peer: NodeId, stream: StreamId) {
-        if let Some(local) = self.local() {
+        if !self.stop.is_stopped()
+            && let Some(local) = self.local()
+        {
             local.stream_closed(group, peer, stream);
         }
     }
