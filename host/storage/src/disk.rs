@@ -42,6 +42,9 @@ pub trait Disk: Send + Sync {
     /// Makes the folder and those above it, where they are missing, and makes them durable.
     fn create_folder(&self, folder: &str) -> io::Result<()>;
 
+    /// Removes an empty folder, durably.
+    fn remove_folder(&self, folder: &str) -> io::Result<()>;
+
     /// Makes the folder's names durable.
     fn sync_folder(&self, folder: &str) -> io::Result<()>;
 

@@ -3,7 +3,8 @@
 //! ```text
 //!   FORMAT       "mortise data folder", its version and its identity
 //!   LOCK         locked while a process uses the folder; says which
-//!   log/         segments of the log
+//!   CURRENT      which log and which state count, once a snapshot was installed
+//!   log/         segments of the log; log-N/ after installed snapshots
 //!   state/       the state database
 //!   snapshots/   snapshot files
 //! ```

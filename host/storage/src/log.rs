@@ -10,6 +10,7 @@
 //! torn tail.
 
 mod ahead;
+mod begin;
 mod error;
 mod frame;
 mod reader;
@@ -17,6 +18,7 @@ pub mod recovery;
 mod segment;
 mod truncate;
 
+pub use begin::remove_log;
 pub use error::LogError;
 pub use reader::LogReader;
 pub use recovery::{Recovery, Torn};

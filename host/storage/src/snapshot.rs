@@ -18,12 +18,15 @@
 mod decode;
 mod encode;
 mod file;
+mod incoming;
 
 pub use decode::{Section, SnapshotDecoder};
 pub use encode::SnapshotEncoder;
 pub use file::{
-    DiskReader, DiskWriter, SnapshotReader, SnapshotWriter, list_snapshots, remove_leftovers, remove_snapshot,
+    DiskReader, DiskWriter, SnapshotReader, SnapshotWriter, keep_aside, list_snapshots, open_snapshot_file,
+    remove_leftovers, remove_snapshot,
 };
+pub use incoming::IncomingSnapshot;
 
 use std::io;
 

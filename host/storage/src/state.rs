@@ -1,9 +1,9 @@
 //! What plugins keep, and what the node keeps about them, in one ordered database (fjall).
 //!
 //! ```text
-//!   s │ group │ installation │ tenant │ a plugin's key      state
-//!   m │ group │ the node's key                              meta: applied index, sessions, tenants …
-//!   e │ group │ the node's key                              effects kept for watchers
+//!   s │ state │ installation │ tenant │ a plugin's key      state
+//!   m │ state │ the node's key                              meta: applied index, sessions, tenants …
+//!   e │ state │ the node's key                              effects kept for watchers
 //! ```
 //! Numbers are big endian, so that what belongs together lies together. All three are ranges of *one* fjall
 //! keyspace: a batch then reaches the disk, and after damage falls back, as a whole. Keyspaces of their own would be
@@ -26,10 +26,23 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
-use mortise_core::ids::{GroupId, Installation, TenantId};
+use mortise_core::ids::{Installation, TenantId};
 use mortise_core::state::{Direction, KeyRange, StateReader};
 
 use keys::Prefix;
+
+/// Which of the states in a database: the present one, or one that is built beside it and published by the switch of a
+/// pointer ([`crate::Current`]).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct StateId(pub u64);
+
+impl StateId {
+    /// The next one.
+    #[must_use]
+    pub fn next(self) -> Self {
+        Self(self.0.saturating_add(1))
+    }
+}
 
 /// Name of the one keyspace.
 const KEYSPACE: &str = "data";
@@ -143,34 +156,34 @@ impl StateDb {
     /// A tenant's installation as it is now.
     pub fn reader(
         &self,
-        group: GroupId,
+        state: StateId,
         installation: Installation,
         tenant: TenantId,
     ) -> Arc<dyn StateReader> {
-        self.view().reader(group, installation, tenant)
+        self.view().reader(state, installation, tenant)
     }
 
     /// The value of one of the node's own keys.
     ///
     /// # Errors
     /// The database cannot be read.
-    pub fn meta_get(&self, group: GroupId, key: &[u8]) -> Result<Option<Bytes>, StateDbError> {
-        self.view().meta_get(group, key)
+    pub fn meta_get(&self, state: StateId, key: &[u8]) -> Result<Option<Bytes>, StateDbError> {
+        self.view().meta_get(state, key)
     }
 
     /// The node's own pairs whose keys begin with `prefix`, in key order, as they are now.
-    pub fn meta_scan(&self, group: GroupId, prefix: &[u8]) -> StateDbPairs {
-        self.view().meta_scan(group, prefix)
+    pub fn meta_scan(&self, state: StateId, prefix: &[u8]) -> StateDbPairs {
+        self.view().meta_scan(state, prefix)
     }
 
     /// The kept effects whose keys lie in `range`, as they are now.
-    pub fn effects_scan(&self, group: GroupId, range: &KeyRange, direction: Direction) -> StateDbPairs {
-        self.view().effects_scan(group, range, direction)
+    pub fn effects_scan(&self, state: StateId, range: &KeyRange, direction: Direction) -> StateDbPairs {
+        self.view().effects_scan(state, range, direction)
     }
 
     /// Collects writes to commit at once.
-    pub fn batch(&self, group: GroupId) -> StateBatch {
-        StateBatch::new(self.clone(), group)
+    pub fn batch(&self, state: StateId) -> StateBatch {
+        StateBatch::new(self.clone(), state)
     }
 
     /// Makes durable what was committed so far: one fsync.
@@ -188,16 +201,49 @@ impl StateDb {
     /// The database cannot be read or written.
     pub fn delete_installation(
         &self,
-        group: GroupId,
+        state: StateId,
         installation: Installation,
         tenant: TenantId,
     ) -> Result<u64, StateDbError> {
-        let prefix = Prefix::state(group, installation, tenant);
+        self.delete_prefix(&Prefix::state(state, installation, tenant))
+    }
+
+    /// Deletes a state that nobody reads any more, as [`delete_installation`](Self::delete_installation) does.
+    ///
+    /// # Errors
+    /// The database cannot be read or written.
+    pub fn delete_state(&self, state: StateId) -> Result<u64, StateDbError> {
+        let mut deleted = 0;
+        for prefix in Prefix::all_of(state) {
+            deleted += self.delete_prefix(&prefix)?;
+        }
+        Ok(deleted)
+    }
+
+    /// Every state that has keys, in order.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub fn states(&self) -> Result<Vec<StateId>, StateDbError> {
+        let (view, mut states) = (self.view(), std::collections::BTreeSet::new());
+        for prefix in Prefix::kinds() {
+            let mut range = KeyRange::all();
+            while let Some(key) = view.keys(&prefix, &range).next().transpose()? {
+                let Some(state) = prefix.state_of(&key) else { break };
+                states.insert(state);
+                let Some(next) = state.0.checked_add(1) else { break };
+                range.start = Bytes::copy_from_slice(&next.to_be_bytes());
+            }
+        }
+        Ok(states.into_iter().collect())
+    }
+
+    fn delete_prefix(&self, prefix: &Prefix) -> Result<u64, StateDbError> {
         let mut range = KeyRange::all();
         let mut deleted = 0;
         loop {
             let keys: Vec<_> =
-                self.view().keys(&prefix, &range).take(DELETE_KEYS_MAX).collect::<Result<_, _>>()?;
+                self.view().keys(prefix, &range).take(DELETE_KEYS_MAX).collect::<Result<_, _>>()?;
             let Some(last) = keys.last() else { return Ok(deleted) };
             // The next scan begins behind what this one deletes, and so does not wade through its tombstones.
             range.start = Bytes::copy_from_slice(&last[prefix.len()..]);
@@ -206,7 +252,7 @@ impl StateDb {
             for key in keys {
                 batch.remove(&self.keyspace, key);
             }
-            batch.commit().map_err(failed("delete an installation"))?;
+            batch.commit().map_err(failed("delete what nobody reads any more"))?;
         }
     }
 

@@ -271,6 +271,11 @@ impl Disk for FaultyDisk {
         Ok(())
     }
 
+    fn remove_folder(&self, folder: &str) -> io::Result<()> {
+        // Folders are nothing but the names in them.
+        self.sync_folder(folder)
+    }
+
     fn sync_folder(&self, folder: &str) -> io::Result<()> {
         let mut inner = self.inner();
         inner.count_change()?;

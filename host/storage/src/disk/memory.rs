@@ -58,6 +58,10 @@ impl Disk for MemoryDisk {
         Ok(())
     }
 
+    fn remove_folder(&self, _folder: &str) -> io::Result<()> {
+        Ok(())
+    }
+
     fn sync_folder(&self, _folder: &str) -> io::Result<()> {
         Ok(())
     }

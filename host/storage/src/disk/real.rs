@@ -71,6 +71,11 @@ impl Disk for RealDisk {
         Ok(())
     }
 
+    fn remove_folder(&self, folder: &str) -> io::Result<()> {
+        std::fs::remove_dir(self.path(folder))?;
+        self.sync_folder(folder_of(folder))
+    }
+
     fn sync_folder(&self, folder: &str) -> io::Result<()> {
         File::open(self.path(folder))?.sync_all()
     }

@@ -10,16 +10,18 @@ use crate::disk::{Disk, DiskFile};
 use crate::folder::SNAPSHOTS_FOLDER;
 
 const SUFFIX: &str = ".snapshot";
-const SUFFIX_UNFINISHED: &str = ".snapshot.tmp";
+pub(super) const SUFFIX_UNFINISHED: &str = ".snapshot.tmp";
+/// Behind the name of a snapshot that counts no more, and is kept.
+const SUFFIX_KEPT: &str = ".kept";
 /// Bytes written or read at once: large enough for the disk's full speed.
-const BUFFER_BYTES: usize = 256 << 10;
+pub(super) const BUFFER_BYTES: usize = 256 << 10;
 
-fn at<'a>(action: &'static str, file: &'a str) -> impl Fn(io::Error) -> SnapshotError + 'a {
+pub(super) fn at<'a>(action: &'static str, file: &'a str) -> impl Fn(io::Error) -> SnapshotError + 'a {
     move |error| SnapshotError::Io { action, file: file.to_owned(), error }
 }
 
 /// The path of a snapshot.
-fn path_of(name: &str) -> Result<String, SnapshotError> {
+pub(super) fn path_of(name: &str) -> Result<String, SnapshotError> {
     match is_name(name) {
         true => Ok(format!("{SNAPSHOTS_FOLDER}/{name}{SUFFIX}")),
         false => Err(SnapshotError::Name { name: name.to_owned() }),
@@ -53,6 +55,13 @@ impl Write for DiskWriter {
 pub struct DiskReader {
     file: Arc<dyn DiskFile>,
     offset: u64,
+}
+
+impl DiskReader {
+    /// From the file's beginning.
+    pub(super) fn new(file: Arc<dyn DiskFile>) -> Self {
+        Self { file, offset: 0 }
+    }
 }
 
 impl Read for DiskReader {
@@ -165,7 +174,7 @@ impl SnapshotReader {
     pub fn open(disk: &dyn Disk, name: &str) -> Result<Self, SnapshotError> {
         let path = path_of(name)?;
         let file = disk.open(&path).map_err(at("open snapshot", &path))?;
-        let input = BufReader::with_capacity(BUFFER_BYTES, DiskReader { file, offset: 0 });
+        let input = BufReader::with_capacity(BUFFER_BYTES, DiskReader::new(file));
         Ok(Self { decoder: SnapshotDecoder::new(input, &path)? })
     }
 
@@ -213,6 +222,25 @@ pub fn list_snapshots(disk: &dyn Disk) -> Result<Vec<String>, SnapshotError> {
     let names = disk.list(SNAPSHOTS_FOLDER).map_err(at("list folder", SNAPSHOTS_FOLDER))?;
     let names = names.iter().filter_map(|name| name.strip_suffix(SUFFIX));
     Ok(names.filter(|name| is_name(name)).map(str::to_owned).collect())
+}
+
+/// The file of the snapshot `name`, to be sent elsewhere as it is.
+///
+/// # Errors
+/// There is none; the file cannot be opened.
+pub fn open_snapshot_file(disk: &dyn Disk, name: &str) -> Result<Arc<dyn DiskFile>, SnapshotError> {
+    let path = path_of(name)?;
+    disk.open(&path).map_err(at("open snapshot", &path))
+}
+
+/// Takes the snapshot `name` out of the way, durably: it is a snapshot no more, but its file stays.
+///
+/// # Errors
+/// There is none; a file operation fails.
+pub fn keep_aside(disk: &dyn Disk, name: &str) -> Result<(), SnapshotError> {
+    let path = path_of(name)?;
+    disk.rename(&path, &format!("{path}{SUFFIX_KEPT}")).map_err(at("rename snapshot", &path))?;
+    disk.sync_folder(SNAPSHOTS_FOLDER).map_err(at("sync folder", SNAPSHOTS_FOLDER))
 }
 
 /// Removes the snapshot `name`, durably.

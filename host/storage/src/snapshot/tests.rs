@@ -2,7 +2,7 @@ use std::io::Read;
 use std::sync::Arc;
 
 use super::*;
-use crate::disk::{Disk, FaultyDisk, RealDisk};
+use crate::disk::{Disk, FaultyDisk, MemoryDisk, RealDisk};
 
 const PATH: &str = "snapshots/one.snapshot";
 
@@ -216,4 +216,35 @@ fn a_name_that_would_leave_the_folder_is_refused() {
         assert!(matches!(write(&disk, name), Err(SnapshotError::Name { .. })), "{name}");
         assert!(matches!(remove_snapshot(&disk, name), Err(SnapshotError::Name { .. })));
     }
+}
+
+#[test]
+fn an_incoming_snapshot_gets_its_name_only_when_it_is_whole() {
+    let disk: Arc<dyn Disk> = Arc::new(MemoryDisk::new());
+    let mut writer = SnapshotWriter::create(disk.clone(), "1", b"header").unwrap();
+    writer.begin_section(b"one").unwrap();
+    writer.write(&[7; 1000]).unwrap();
+    writer.end_section().unwrap();
+    let info = writer.finish().unwrap();
+    let file = open_snapshot_file(disk.as_ref(), "1").unwrap();
+    let mut bytes = vec![0; file.len().unwrap() as usize];
+    file.read_at(0, &mut bytes).unwrap();
+    let receive = |bytes: &[u8]| {
+        let mut incoming = IncomingSnapshot::create(disk.clone(), "2").unwrap();
+        for part in bytes.chunks(100) {
+            incoming.write(part).unwrap();
+        }
+        assert_eq!(incoming.offset(), bytes.len() as u64);
+        incoming.finish()
+    };
+    let mut damaged = bytes.clone();
+    damaged[600] ^= 1;
+    assert!(receive(&damaged).is_err());
+    assert!(receive(&bytes[..bytes.len() - 1]).is_err());
+    assert!(receive(&[&bytes[..], b"x"].concat()).is_err());
+    assert_eq!(list_snapshots(disk.as_ref()).unwrap(), ["1"]);
+    assert_eq!(receive(&bytes).unwrap(), info);
+    assert_eq!(list_snapshots(disk.as_ref()).unwrap(), ["1", "2"]);
+    keep_aside(disk.as_ref(), "1").unwrap();
+    assert_eq!(list_snapshots(disk.as_ref()).unwrap(), ["2"]);
 }

@@ -4,11 +4,11 @@ use std::ops::{Bound, Range};
 
 use bytes::Bytes;
 use fjall::{UserKey, UserValue};
-use mortise_core::ids::{GroupId, Installation, TenantId};
+use mortise_core::ids::{Installation, TenantId};
 use mortise_core::layer::Layer;
 
 use super::keys::{Bounds, Prefix, VALUE_BYTES_MAX};
-use super::{StateDb, StateDbError, failed};
+use super::{StateDb, StateDbError, StateId, failed};
 
 /// Writes to commit at once. A later call overrides what an earlier one wrote to the same key.
 ///
@@ -17,7 +17,7 @@ use super::{StateDb, StateDbError, failed};
 #[must_use = "a batch does nothing until it is committed"]
 pub struct StateBatch {
     db: StateDb,
-    group: GroupId,
+    state: StateId,
     /// In the order of the calls; `None`: deleted. An entry's writes come in key order, so sorting them once at the end
     /// costs next to nothing, where keeping them sorted costs as much as the database itself.
     writes: Vec<(UserKey, Option<UserValue>)>,
@@ -26,8 +26,8 @@ pub struct StateBatch {
 }
 
 impl StateBatch {
-    pub(super) fn new(db: StateDb, group: GroupId) -> Self {
-        Self { db, group, writes: Vec::new(), scratch: Vec::new() }
+    pub(super) fn new(db: StateDb, state: StateId) -> Self {
+        Self { db, state, writes: Vec::new(), scratch: Vec::new() }
     }
 
     /// Whether there is nothing to commit.
@@ -46,7 +46,7 @@ impl StateBatch {
     /// # Errors
     /// The key or the value is too long.
     pub fn put_meta(&mut self, key: &[u8], value: &[u8]) -> Result<(), StateDbError> {
-        self.write(&Prefix::meta(self.group), key, Some(value))
+        self.write(&Prefix::meta(self.state), key, Some(value))
     }
 
     /// Deletes one of the node's own keys.
@@ -54,7 +54,7 @@ impl StateBatch {
     /// # Errors
     /// The key is too long.
     pub fn delete_meta(&mut self, key: &[u8]) -> Result<(), StateDbError> {
-        self.write(&Prefix::meta(self.group), key, None)
+        self.write(&Prefix::meta(self.state), key, None)
     }
 
     /// Keeps an effect.
@@ -62,7 +62,7 @@ impl StateBatch {
     /// # Errors
     /// The key or the value is too long.
     pub fn put_effect(&mut self, key: &[u8], value: &[u8]) -> Result<(), StateDbError> {
-        self.write(&Prefix::effects(self.group), key, Some(value))
+        self.write(&Prefix::effects(self.state), key, Some(value))
     }
 
     /// Forgets an effect.
@@ -70,7 +70,7 @@ impl StateBatch {
     /// # Errors
     /// The key is too long.
     pub fn delete_effect(&mut self, key: &[u8]) -> Result<(), StateDbError> {
-        self.write(&Prefix::effects(self.group), key, None)
+        self.write(&Prefix::effects(self.state), key, None)
     }
 
     /// Sets one key of an installation, for restoring and importing.
@@ -84,7 +84,7 @@ impl StateBatch {
         key: &[u8],
         value: &[u8],
     ) -> Result<(), StateDbError> {
-        self.write(&Prefix::state(self.group, installation, tenant), key, Some(value))
+        self.write(&Prefix::state(self.state, installation, tenant), key, Some(value))
     }
 
     /// Carries out what an entry wrote to an installation: first its range deletes, then its points.
@@ -97,7 +97,7 @@ impl StateBatch {
         tenant: TenantId,
         layer: &Layer,
     ) -> Result<(), StateDbError> {
-        let prefix = Prefix::state(self.group, installation, tenant);
+        let prefix = Prefix::state(self.state, installation, tenant);
         let mut ranges = layer.ranges().peekable();
         if ranges.peek().is_some() {
             let view = self.db.view();

@@ -2,11 +2,18 @@
 
 use std::ops::Bound;
 
-use mortise_core::ids::{GroupId, Installation, TenantId};
+use mortise_core::ids::{Installation, TenantId};
 use mortise_core::state::KeyRange;
+
+use super::StateId;
 
 /// fjall counts a key's bytes in 16 bits, and panics on a longer one, also in a bound of a range.
 const KEY_BYTES_MAX: usize = u16::MAX as usize;
+/// The kinds of keys, each by its first byte.
+const KINDS: [u8; 3] = [EFFECTS, META, STATE];
+const EFFECTS: u8 = b'e';
+const META: u8 = b'm';
+const STATE: u8 = b's';
 const STATE_PREFIX_BYTES: usize = 1 + 3 * 8;
 /// Most bytes of a plugin's key.
 pub(super) const STATE_KEY_BYTES_MAX: usize = KEY_BYTES_MAX - STATE_PREFIX_BYTES;
@@ -25,18 +32,34 @@ pub(super) struct Prefix {
 
 impl Prefix {
     /// The keys of one installation of one tenant.
-    pub(super) fn state(group: GroupId, installation: Installation, tenant: TenantId) -> Self {
-        Self::of(b's', &[group.0, installation.0, tenant.0])
+    pub(super) fn state(state: StateId, installation: Installation, tenant: TenantId) -> Self {
+        Self::of(STATE, &[state.0, installation.0, tenant.0])
     }
 
     /// The node's own keys.
-    pub(super) fn meta(group: GroupId) -> Self {
-        Self::of(b'm', &[group.0])
+    pub(super) fn meta(state: StateId) -> Self {
+        Self::of(META, &[state.0])
     }
 
     /// The kept effects.
-    pub(super) fn effects(group: GroupId) -> Self {
-        Self::of(b'e', &[group.0])
+    pub(super) fn effects(state: StateId) -> Self {
+        Self::of(EFFECTS, &[state.0])
+    }
+
+    /// All prefixes that a state's keys begin with.
+    pub(super) fn all_of(state: StateId) -> [Self; 3] {
+        KINDS.map(|kind| Self::of(kind, &[state.0]))
+    }
+
+    /// What the keys of all states begin with, by kind.
+    pub(super) fn kinds() -> [Self; 3] {
+        KINDS.map(|kind| Self::of(kind, &[]))
+    }
+
+    /// The state of a key that begins with one of [`kinds`](Self::kinds).
+    pub(super) fn state_of(&self, key: &[u8]) -> Option<StateId> {
+        let number = key.get(self.length..self.length + 8)?;
+        Some(StateId(u64::from_be_bytes(number.try_into().ok()?)))
     }
 
     fn of(kind: u8, numbers: &[u64]) -> Self {
@@ -138,7 +161,7 @@ mod tests {
 
     #[test]
     fn a_bound_longer_than_any_key_is_cut_to_the_same_keys() {
-        let prefix = Prefix::meta(GroupId(1));
+        let prefix = Prefix::meta(StateId(1));
         let long = vec![7; prefix.key_bytes_max() + 1];
         let cut = prefix.join(&long[..prefix.key_bytes_max()]);
         let from = KeyRange { start: long.clone().into(), end: None };

@@ -7,7 +7,7 @@ use proptest::test_runner::{RngAlgorithm, TestRng, TestRunner};
 
 use super::*;
 
-const GROUP: GroupId = GroupId(1);
+const STATE: StateId = StateId(1);
 const ONE: Installation = Installation(1);
 
 fn open(folder: &tempfile::TempDir) -> StateDb {
@@ -22,8 +22,8 @@ fn pairs(keys: &[&[u8]]) -> Vec<(Bytes, Bytes)> {
     keys.iter().map(|key| (Bytes::copy_from_slice(key), Bytes::from_static(b"v"))).collect()
 }
 
-fn fill(db: &StateDb, group: GroupId, installation: u64, tenant: u64, keys: &[&[u8]]) {
-    let mut batch = db.batch(group);
+fn fill(db: &StateDb, state: StateId, installation: u64, tenant: u64, keys: &[&[u8]]) {
+    let mut batch = db.batch(state);
     for key in keys {
         batch.put_state(Installation(installation), TenantId(tenant), key, b"v").unwrap();
     }
@@ -34,8 +34,8 @@ fn fill(db: &StateDb, group: GroupId, installation: u64, tenant: u64, keys: &[&[
 fn a_batch_survives_reopening() {
     let folder = tempfile::tempdir().unwrap();
     let db = open(&folder);
-    fill(&db, GROUP, 1, 1, &[b"a", b"b"]);
-    let mut batch = db.batch(GROUP);
+    fill(&db, STATE, 1, 1, &[b"a", b"b"]);
+    let mut batch = db.batch(STATE);
     batch.put_meta(b"applied", b"7").unwrap();
     batch.put_effect(b"e1", b"x").unwrap();
     batch.commit().unwrap();
@@ -43,10 +43,10 @@ fn a_batch_survives_reopening() {
     assert!(db.disk_bytes().unwrap() > 0);
     drop(db);
     let db = open(&folder);
-    assert_eq!(all(db.reader(GROUP, ONE, TenantId(1)).as_ref()), pairs(&[b"a", b"b"]));
-    assert_eq!(db.meta_get(GROUP, b"applied").unwrap().unwrap(), "7");
-    assert_eq!(db.meta_get(GroupId(2), b"applied").unwrap(), None);
-    let effects: Vec<_> = db.effects_scan(GROUP, &KeyRange::all(), Direction::Ascending).collect();
+    assert_eq!(all(db.reader(STATE, ONE, TenantId(1)).as_ref()), pairs(&[b"a", b"b"]));
+    assert_eq!(db.meta_get(STATE, b"applied").unwrap().unwrap(), "7");
+    assert_eq!(db.meta_get(StateId(2), b"applied").unwrap(), None);
+    let effects: Vec<_> = db.effects_scan(STATE, &KeyRange::all(), Direction::Ascending).collect();
     assert_eq!(effects.len(), 1);
 }
 
@@ -62,11 +62,11 @@ fn a_database_in_use_is_refused() {
 fn a_reader_shows_one_moment() {
     let folder = tempfile::tempdir().unwrap();
     let db = open(&folder);
-    fill(&db, GROUP, 1, 1, &[b"a"]);
-    let reader = db.reader(GROUP, ONE, TenantId(1));
+    fill(&db, STATE, 1, 1, &[b"a"]);
+    let reader = db.reader(STATE, ONE, TenantId(1));
     let mut scan = reader.scan(&KeyRange::all(), Direction::Ascending);
-    fill(&db, GROUP, 1, 1, &[b"b"]);
-    db.delete_installation(GROUP, ONE, TenantId(1)).unwrap();
+    fill(&db, STATE, 1, 1, &[b"b"]);
+    db.delete_installation(STATE, ONE, TenantId(1)).unwrap();
     assert_eq!(scan.next().unwrap().unwrap().0, "a");
     assert!(scan.next().is_none());
     assert_eq!(reader.get(b"a").unwrap().unwrap(), "v");
@@ -77,8 +77,8 @@ fn a_reader_shows_one_moment() {
 fn a_later_write_of_a_batch_overrides_an_earlier_one() {
     let folder = tempfile::tempdir().unwrap();
     let db = open(&folder);
-    fill(&db, GROUP, 1, 1, &[b"a", b"b", b"c"]);
-    let mut batch = db.batch(GROUP);
+    fill(&db, STATE, 1, 1, &[b"a", b"b", b"c"]);
+    let mut batch = db.batch(STATE);
     batch.put_meta(b"m", b"1").unwrap();
     batch.put_meta(b"m", b"2").unwrap();
     batch.put_effect(b"e", b"1").unwrap();
@@ -90,9 +90,9 @@ fn a_later_write_of_a_batch_overrides_an_earlier_one() {
     batch.apply(ONE, TenantId(1), &layer).unwrap();
     assert_eq!(batch.len(), 5);
     batch.commit().unwrap();
-    assert_eq!(db.meta_get(GROUP, b"m").unwrap().unwrap(), "2");
-    assert_eq!(db.effects_scan(GROUP, &KeyRange::all(), Direction::Descending).count(), 0);
-    assert_eq!(all(db.reader(GROUP, ONE, TenantId(1)).as_ref()), pairs(&[b"b", b"c"]));
+    assert_eq!(db.meta_get(STATE, b"m").unwrap().unwrap(), "2");
+    assert_eq!(db.effects_scan(STATE, &KeyRange::all(), Direction::Descending).count(), 0);
+    assert_eq!(all(db.reader(STATE, ONE, TenantId(1)).as_ref()), pairs(&[b"b", b"c"]));
 }
 
 #[test]
@@ -100,12 +100,12 @@ fn a_meta_scan_is_exact_at_its_edges() {
     let folder = tempfile::tempdir().unwrap();
     let db = open(&folder);
     let keys: [&[u8]; 7] = [b"", b"a", b"a\xff", b"a\xff\xff", b"b", b"\xff", b"\xff\xff"];
-    let mut batch = db.batch(GROUP);
+    let mut batch = db.batch(STATE);
     for key in keys {
         batch.put_meta(key, b"v").unwrap();
     }
     batch.commit().unwrap();
-    let scan = |prefix: &[u8]| db.meta_scan(GROUP, prefix).map(Result::unwrap).collect::<Vec<_>>();
+    let scan = |prefix: &[u8]| db.meta_scan(STATE, prefix).map(Result::unwrap).collect::<Vec<_>>();
     assert_eq!(scan(b""), pairs(&keys));
     assert_eq!(scan(b"a"), pairs(&keys[1..4]));
     assert_eq!(scan(b"a\xff"), pairs(&keys[2..4]));
@@ -121,10 +121,10 @@ fn deleting_an_installation_leaves_its_neighbours() {
     let last = u64::MAX;
     let places = [(1, 1), (1, 2), (1, 3), (2, 1), (2, 2), (1, last), (last, last), (last, last - 1)];
     for (installation, tenant) in places {
-        fill(&db, GROUP, installation, tenant, &keys);
-        fill(&db, GroupId(last), installation, tenant, &keys);
+        fill(&db, STATE, installation, tenant, &keys);
+        fill(&db, StateId(last), installation, tenant, &keys);
     }
-    let mut many = db.batch(GROUP);
+    let mut many = db.batch(STATE);
     for number in 0..3 * DELETE_KEYS_MAX {
         many.put_state(Installation(1), TenantId(2), format!("n{number}").as_bytes(), b"v").unwrap();
     }
@@ -132,17 +132,17 @@ fn deleting_an_installation_leaves_its_neighbours() {
     let mut left = places.to_vec();
     for gone in [(1, 2), (last, last), (1, 1)] {
         let (installation, tenant) = (Installation(gone.0), TenantId(gone.1));
-        let count = db.delete_installation(GROUP, installation, tenant).unwrap();
+        let count = db.delete_installation(STATE, installation, tenant).unwrap();
         let wanted = if gone == (1, 2) { 4 + 3 * DELETE_KEYS_MAX } else { 4 };
         assert_eq!(count, wanted as u64);
-        assert_eq!(db.delete_installation(GROUP, installation, tenant).unwrap(), 0);
+        assert_eq!(db.delete_installation(STATE, installation, tenant).unwrap(), 0);
         left.retain(|place| *place != gone);
-        assert_eq!(all(db.reader(GROUP, installation, tenant).as_ref()), []);
+        assert_eq!(all(db.reader(STATE, installation, tenant).as_ref()), []);
         for (installation, tenant) in &left {
-            let reader = db.reader(GROUP, Installation(*installation), TenantId(*tenant));
+            let reader = db.reader(STATE, Installation(*installation), TenantId(*tenant));
             assert_eq!(all(reader.as_ref()), pairs(&keys));
         }
-        let reader = db.reader(GroupId(last), installation, tenant);
+        let reader = db.reader(StateId(last), installation, tenant);
         assert_eq!(all(reader.as_ref()), pairs(&keys));
     }
 }
@@ -153,12 +153,12 @@ fn keys_too_long_to_store_are_refused_and_not_found() {
     let db = open(&folder);
     let longest = vec![7; StateDb::KEY_BYTES_MAX];
     let longer = vec![7; StateDb::KEY_BYTES_MAX + 1];
-    let mut batch = db.batch(GROUP);
+    let mut batch = db.batch(STATE);
     batch.put_state(ONE, TenantId(1), &longest, b"v").unwrap();
     let error = batch.put_state(ONE, TenantId(1), &longer, b"v").unwrap_err();
     assert!(matches!(error, StateDbError::KeyTooLong { .. }), "{error}");
     batch.commit().unwrap();
-    let reader = db.reader(GROUP, ONE, TenantId(1));
+    let reader = db.reader(STATE, ONE, TenantId(1));
     assert_eq!(reader.get(&longest).unwrap().unwrap(), "v");
     assert_eq!(reader.get(&longer).unwrap(), None);
     let count = |range: KeyRange| reader.scan(&range, Direction::Ascending).count();
@@ -206,7 +206,7 @@ fn the_reader_agrees_with_a_model() {
             tenant.set(tenant.get() + 1);
             let tenant = TenantId(tenant.get());
             let mut model: MemoryState = BTreeMap::new();
-            let mut batch = db.batch(GROUP);
+            let mut batch = db.batch(STATE);
             for writes in layers {
                 let mut layer = Layer::default();
                 for write in writes {
@@ -227,11 +227,11 @@ fn the_reader_agrees_with_a_model() {
                 }
                 batch.apply(ONE, tenant, &layer).unwrap();
                 if !one_batch {
-                    std::mem::replace(&mut batch, db.batch(GROUP)).commit().unwrap();
+                    std::mem::replace(&mut batch, db.batch(STATE)).commit().unwrap();
                 }
             }
             batch.commit().unwrap();
-            let reader = db.reader(GROUP, ONE, tenant);
+            let reader = db.reader(STATE, ONE, tenant);
             for range in reads.into_iter().chain([KeyRange::all()]) {
                 for direction in [Direction::Ascending, Direction::Descending] {
                     let found: Vec<_> = reader.scan(&range, direction).map(Result::unwrap).collect();
@@ -244,4 +244,25 @@ fn the_reader_agrees_with_a_model() {
             Ok(())
         })
         .unwrap();
+}
+
+#[test]
+fn states_are_listed_and_deleted_apart() {
+    let folder = tempfile::tempdir().unwrap();
+    let db = open(&folder);
+    assert_eq!(db.states().unwrap(), []);
+    fill(&db, StateId(1), 1, 1, &[b"a"]);
+    fill(&db, StateId(7), 1, 1, &[b"a", b"b"]);
+    fill(&db, StateId(u64::MAX), 1, 1, &[b"a"]);
+    let mut batch = db.batch(StateId(3));
+    batch.put_meta(b"applied", b"1").unwrap();
+    batch.commit().unwrap();
+    let mut batch = db.batch(StateId(7));
+    batch.put_meta(b"applied", b"1").unwrap();
+    batch.put_effect(b"e", b"1").unwrap();
+    batch.commit().unwrap();
+    assert_eq!(db.states().unwrap(), [1, 3, 7, u64::MAX].map(StateId));
+    assert_eq!(db.delete_state(StateId(7)).unwrap(), 4);
+    assert_eq!(db.states().unwrap(), [1, 3, u64::MAX].map(StateId));
+    assert_eq!(all(db.reader(StateId(1), ONE, TenantId(1)).as_ref()), pairs(&[b"a"]));
 }

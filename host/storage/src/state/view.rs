@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use fjall::{Keyspace, Readable, Snapshot, UserKey};
-use mortise_core::ids::{GroupId, Installation, TenantId};
+use mortise_core::ids::{Installation, TenantId};
 use mortise_core::state::{Direction, KeyRange, Pairs, StateError, StateReader};
 
 use super::keys::{Prefix, prefix_range};
-use super::{StateDbError, failed};
+use super::{StateDbError, StateId, failed};
 
 /// The pairs of a scan, as they were when it began.
 pub type StateDbPairs = Box<dyn Iterator<Item = Result<(Bytes, Bytes), StateDbError>> + Send>;
@@ -28,11 +28,11 @@ impl StateView {
     /// A tenant's installation.
     pub fn reader(
         &self,
-        group: GroupId,
+        state: StateId,
         installation: Installation,
         tenant: TenantId,
     ) -> Arc<dyn StateReader> {
-        let prefix = Prefix::state(group, installation, tenant);
+        let prefix = Prefix::state(state, installation, tenant);
         Arc::new(InstallationReader { view: self.clone(), prefix })
     }
 
@@ -40,18 +40,18 @@ impl StateView {
     ///
     /// # Errors
     /// The database cannot be read.
-    pub fn meta_get(&self, group: GroupId, key: &[u8]) -> Result<Option<Bytes>, StateDbError> {
-        self.get(&Prefix::meta(group), key)
+    pub fn meta_get(&self, state: StateId, key: &[u8]) -> Result<Option<Bytes>, StateDbError> {
+        self.get(&Prefix::meta(state), key)
     }
 
     /// See [`StateDb::meta_scan`](super::StateDb::meta_scan).
-    pub fn meta_scan(&self, group: GroupId, prefix: &[u8]) -> StateDbPairs {
-        self.scan(&Prefix::meta(group), &prefix_range(prefix), Direction::Ascending)
+    pub fn meta_scan(&self, state: StateId, prefix: &[u8]) -> StateDbPairs {
+        self.scan(&Prefix::meta(state), &prefix_range(prefix), Direction::Ascending)
     }
 
     /// See [`StateDb::effects_scan`](super::StateDb::effects_scan).
-    pub fn effects_scan(&self, group: GroupId, range: &KeyRange, direction: Direction) -> StateDbPairs {
-        self.scan(&Prefix::effects(group), range, direction)
+    pub fn effects_scan(&self, state: StateId, range: &KeyRange, direction: Direction) -> StateDbPairs {
+        self.scan(&Prefix::effects(state), range, direction)
     }
 
     fn get(&self, prefix: &Prefix, key: &[u8]) -> Result<Option<Bytes>, StateDbError> {
