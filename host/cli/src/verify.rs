@@ -5,7 +5,6 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::Args;
-use mortise_core::ids::GroupId;
 use mortise_node::replica::VerifyReport;
 use mortise_runtime::{Runtime, RuntimeOptions};
 use serde_json::{Value, json};
@@ -13,9 +12,6 @@ use serde_json::{Value, json};
 use crate::context::Context;
 use crate::errors::FAILURE;
 use crate::output;
-
-/// The group that a node's data folder belongs to.
-const GROUP: GroupId = GroupId(1);
 
 /// Its arguments.
 #[derive(Args, Debug)]
@@ -36,7 +32,7 @@ pub(crate) async fn run(arguments: VerifyArguments, context: &Context) -> anyhow
     let folder = arguments.folder;
     let report = tokio::task::spawn_blocking(move || {
         let runtime = Runtime::new(RuntimeOptions::default())?;
-        let report = mortise_node::replica::verify(&folder, GROUP, &runtime);
+        let report = mortise_node::replica::verify(&folder, &runtime);
         report.with_context(|| format!("verify {}", folder.display()))
     })
     .await

@@ -108,7 +108,8 @@ impl Tenant {
     /// # Errors
     /// What the node or its plugin answers; see [`ErrorKind`](crate::ErrorKind).
     pub async fn query(&self, request: impl Into<Bytes>) -> Result<Answer, ClientError> {
-        let request = v1::QueryRequest { tenant: self.name.to_string(), request: request.into() };
+        let request =
+            v1::QueryRequest { tenant: self.name.to_string(), request: request.into(), freshness: None };
         let call = |channel, request| async move { data(channel).query(request).await };
         let response = self.connection.call(Repeat::Freely, request, call).await?;
         Ok(Answer { response: response.response, applied: LogIndex(response.applied_index) })

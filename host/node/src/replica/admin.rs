@@ -114,7 +114,7 @@ impl Replica {
         let (info, reader) = {
             let tables = shared.tables();
             let tenant = tables.tenants.get(&id).ok_or_else(missing)?;
-            let reader = shared.db.reader(shared.group, tenant.installation, id);
+            let reader = shared.db.reader(shared.state(), tenant.installation, id);
             (self.describe_tenant(&tables, id, None).ok_or_else(missing)?, reader)
         };
         let digest = blocking(move || state_digest(reader.as_ref())).await?.map_err(AdminError::internal)?;
@@ -202,7 +202,7 @@ impl Replica {
     /// One is being taken already, or the disk fails.
     pub async fn snapshot(&self) -> Result<SnapshotTaken, AdminError> {
         let (sender, receiver) = oneshot::channel();
-        self.apply.send(ApplyJob::Snapshot(Some(sender))).map_err(|_| self.gone())?;
+        self.events.send(Event::TakeSnapshot(sender)).map_err(|_| self.gone())?;
         receiver.await.map_err(|_| self.gone())?
     }
 

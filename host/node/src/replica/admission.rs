@@ -164,7 +164,7 @@ impl Admission {
     ) -> Result<(), WriteError> {
         let Some(tenant) = tables.tenants.get(&write.tenant) else { return Err(WriteError::NoSuchTenant) };
         if view.as_ref().is_none_or(|view| view.tenant != write.tenant) {
-            let state = self.shared.db.reader(self.shared.group, tenant.installation, write.tenant);
+            let state = self.shared.db.reader(self.shared.state(), tenant.installation, write.tenant);
             let context = Context {
                 sequence: tenant.sequence,
                 time: tables.applied.time.next(clock()),

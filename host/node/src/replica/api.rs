@@ -133,6 +133,21 @@ pub enum QueryError {
     /// There is no such tenant.
     #[error("no such tenant")]
     NoSuchTenant,
+    /// Only the leader can answer, and this node is none.
+    #[error("this node does not lead the group{}", .leader.map(|leader| format!(": node {leader} may")).unwrap_or_default())]
+    NotLeader {
+        /// Who may lead.
+        leader: Option<NodeId>,
+    },
+    /// The other members did not confirm in time that the state is fresh.
+    #[error("the other members of the group did not answer in time: whether the state is fresh is not known")]
+    Unconfirmed,
+    /// What was to be read behind is no part of the history any more.
+    #[error("the write that this read was to see was lost with its leader")]
+    Lost,
+    /// This replica's state cannot be read at present.
+    #[error("this replica is being rebuilt: ask another node")]
+    OutOfService,
     /// Too many queries wait.
     #[error("overloaded: {0}; try again later")]
     Overloaded(&'static str),

@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use crossbeam_channel::{Receiver, Sender};
 use mortise_core::entry::Entry;
+use mortise_core::group::Generation;
 use mortise_core::ids::LogIndex;
+use mortise_storage::StateId;
 use mortise_storage::log::LogReader;
 use tokio::sync::oneshot;
 
@@ -14,6 +16,7 @@ use super::api::{AdminError, SnapshotTaken};
 use super::driver::Event;
 use super::machine::Machine;
 use super::snapshot::{SnapshotSource, Snapshots};
+use super::tables::Tables;
 
 /// What the apply thread is told.
 pub(crate) enum ApplyJob {
@@ -26,8 +29,12 @@ pub(crate) enum ApplyJob {
         /// The last of them.
         last: LogIndex,
     },
-    /// Take a snapshot as of now; somebody may wait for it.
-    Snapshot(Option<SnapshotReply>),
+    /// Take a snapshot as of now, of a history of this generation; somebody may wait for it.
+    Snapshot(Generation, Option<SnapshotReply>),
+    /// A state restored from a snapshot, with its tables, takes the place of the present one.
+    Replace(StateId, Box<Tables>),
+    /// The state that was replaced will not be needed after a crash either.
+    Discard(StateId),
     /// Lend what a snapshot is made of, for an export.
     Source(oneshot::Sender<SnapshotSource>),
     /// Stop.
@@ -57,8 +64,16 @@ impl Apply {
             let done = match job {
                 ApplyJob::Entry(entry) => self.entry(&entry),
                 ApplyJob::Logged { first, last } => self.logged(first, last),
-                ApplyJob::Snapshot(reply) => {
-                    snapshots.take(SnapshotSource::of(&self.machine.shared), reply);
+                ApplyJob::Snapshot(generation, reply) => {
+                    snapshots.take(SnapshotSource::of(&self.machine.shared), generation, reply);
+                    Ok(())
+                }
+                ApplyJob::Replace(state, tables) => {
+                    self.machine.replace(state, *tables);
+                    Ok(())
+                }
+                ApplyJob::Discard(state) => {
+                    self.machine.shared.discard(state);
                     Ok(())
                 }
                 ApplyJob::Source(reply) => {
@@ -77,9 +92,9 @@ impl Apply {
 
     fn entry(&mut self, entry: &Entry) -> anyhow::Result<()> {
         let result = self.machine.apply(entry)?;
-        let digest = self.machine.shared.tables().applied.digest;
+        let (state, digest) = (self.machine.shared.state(), self.machine.shared.tables().applied.digest);
         // The driver is gone only when the replica stops.
-        let _ = self.events.send(Event::Applied(entry.index, digest, result));
+        let _ = self.events.send(Event::Applied { state, index: entry.index, digest, result });
         Ok(self.machine.warm(entry.index)?)
     }
 

@@ -6,13 +6,13 @@ use std::sync::Arc;
 use bytes::Bytes;
 use mortise_core::digest::{Context, state_digest};
 use mortise_core::entry::{Entry, Import, TenantCreate, check_tenant_name};
-use mortise_core::ids::{GroupId, Installation, PluginDigest, TenantId};
+use mortise_core::ids::{Installation, PluginDigest, TenantId};
 use mortise_core::layer::Layer;
 use mortise_core::profile::Profile;
 use mortise_core::session::SessionDelta;
 use mortise_core::state::{StateError, StateReader};
 use mortise_runtime::{BulkTarget, LoadError, Plugin, StreamError};
-use mortise_storage::state::{StateBatch, StateDb, StateDbError};
+use mortise_storage::state::{StateBatch, StateDb, StateDbError, StateId};
 
 use super::machine::{Fault, Machine, Refused};
 use super::records::TableWrites;
@@ -23,7 +23,7 @@ use super::tables::{KnownPlugin, Tenant};
 /// An installation under construction: what a plugin's `restore` and `migrate` write to.
 pub(crate) struct Construction {
     db: StateDb,
-    group: GroupId,
+    state_id: StateId,
     installation: Installation,
     tenant: TenantId,
 }
@@ -32,29 +32,29 @@ impl Construction {
     /// Begins an empty installation; what a crashed attempt left under its number goes first.
     pub(crate) fn begin(
         db: &StateDb,
-        group: GroupId,
+        state_id: StateId,
         installation: Installation,
         tenant: TenantId,
     ) -> Result<Self, StateDbError> {
-        db.delete_installation(group, installation, tenant)?;
-        Ok(Self { db: db.clone(), group, installation, tenant })
+        db.delete_installation(state_id, installation, tenant)?;
+        Ok(Self { db: db.clone(), state_id, installation, tenant })
     }
 
     /// Puts pairs as they are.
     pub(crate) fn put(&mut self, layer: &Layer) -> Result<(), StateDbError> {
-        let mut batch = self.db.batch(self.group);
+        let mut batch = self.db.batch(self.state_id);
         batch.apply(self.installation, self.tenant, layer)?;
         batch.commit()
     }
 
     /// What has been built so far.
     pub(crate) fn state(&self) -> Arc<dyn StateReader> {
-        self.db.reader(self.group, self.installation, self.tenant)
+        self.db.reader(self.state_id, self.installation, self.tenant)
     }
 
     /// Takes everything away again.
     pub(crate) fn abandon(self) -> Result<(), StateDbError> {
-        self.db.delete_installation(self.group, self.installation, self.tenant).map(drop)
+        self.db.delete_installation(self.state_id, self.installation, self.tenant).map(drop)
     }
 }
 
@@ -76,7 +76,7 @@ impl Machine {
             Installation(tables.applied.last_installation)
         };
         let shared = &self.shared;
-        Ok((Construction::begin(&shared.db, shared.group, installation, tenant)?, installation))
+        Ok((Construction::begin(&shared.db, shared.state(), installation, tenant)?, installation))
     }
 
     pub(super) fn create(
@@ -142,7 +142,7 @@ impl Machine {
         let writes = tables.sessions.writes(tables.applied.index.next(), delta);
         drop(tables);
         for write in writes {
-            batch.session_write(write, &self.shared.db, self.shared.group)?;
+            batch.session_write(write, &self.shared.db, self.shared.state())?;
         }
         batch.delete_tenant(id)?;
         batch.put_garbage(id, tenant.installation)?;
@@ -230,11 +230,11 @@ impl Machine {
                 Ok(Ok(()))
             }
             Import::Abort { import } => {
-                StagedFile::new(&shared.db, shared.group, *import).delete(batch)?;
+                StagedFile::new(&shared.db, shared.state(), *import).delete(batch)?;
                 Ok(Ok(()))
             }
             Import::Commit { import, tenant, name, bytes } => {
-                let mut file = StagedFile::new(&shared.db, shared.group, *import);
+                let mut file = StagedFile::new(&shared.db, shared.state(), *import);
                 file.delete(batch)?;
                 if file.length() != *bytes {
                     let problem = format!("{} of {bytes} bytes of the import arrived", file.length());

@@ -1,4 +1,4 @@
-//! The janitor: deletes what dropped tenants and replaced states left, beside everything else.
+//! The janitor: deletes what dropped tenants, replaced installations and replaced states left, beside everything else.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -7,6 +7,7 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 use mortise_core::ids::TenantId;
 use mortise_core::state::Direction;
+use mortise_storage::StateId;
 
 use super::machine::{Fault, effects_of};
 use super::records::{TableWrites, garbage};
@@ -31,16 +32,21 @@ pub(crate) fn run(shared: &Arc<Shared>, stop: &Receiver<()>) {
 }
 
 fn sweep(shared: &Shared) -> Result<(), Fault> {
-    for (tenant, installation) in garbage(&shared.db, shared.group)? {
+    while let Some(state) = shared.discarded() {
+        shared.db.delete_state(state)?;
+        shared.forget_discarded(state);
+    }
+    let state = shared.state();
+    for (tenant, installation) in garbage(&shared.db, state)? {
         if shared.stopping.load(Ordering::Acquire) {
             return Ok(());
         }
-        shared.db.delete_installation(shared.group, installation, tenant)?;
+        shared.db.delete_installation(state, installation, tenant)?;
         // Ids are not used again: who is gone stays so.
         if !shared.tables().tenants.contains_key(&tenant) {
-            delete_effects(shared, tenant)?;
+            delete_effects(shared, state, tenant)?;
         }
-        let mut batch = shared.db.batch(shared.group);
+        let mut batch = shared.db.batch(state);
         batch.delete_garbage(tenant, installation)?;
         batch.commit()?;
     }
@@ -48,11 +54,11 @@ fn sweep(shared: &Shared) -> Result<(), Fault> {
 }
 
 /// Deletes what was kept for a dropped tenant's watchers.
-fn delete_effects(shared: &Shared, tenant: TenantId) -> Result<(), Fault> {
+fn delete_effects(shared: &Shared, state: StateId, tenant: TenantId) -> Result<(), Fault> {
     let mut range = effects_of(tenant);
     loop {
-        let mut batch = shared.db.batch(shared.group);
-        let effects = shared.db.effects_scan(shared.group, &range, Direction::Ascending);
+        let mut batch = shared.db.batch(state);
+        let effects = shared.db.effects_scan(state, &range, Direction::Ascending);
         for effect in effects.take(EFFECTS_PER_BATCH) {
             let (key, _) = effect?;
             batch.delete_effect(&key)?;

@@ -21,7 +21,7 @@ use mortise_core::outcome::Outcome;
 use mortise_core::session::SessionDelta;
 use mortise_core::state::KeyRange;
 use mortise_runtime::{Applied as Call, Applier, LocalFault};
-use mortise_storage::state::{StateBatch, StateDbError};
+use mortise_storage::state::{StateBatch, StateDbError, StateId};
 
 use super::plan::{CommandResult, Plan};
 use super::plugin_log;
@@ -100,7 +100,7 @@ impl Machine {
     pub(crate) fn apply(&mut self, entry: &Entry) -> Result<EntryResult, Fault> {
         let start = Instant::now();
         self.check_order(entry)?;
-        let mut batch = self.shared.db.batch(self.shared.group);
+        let mut batch = self.shared.db.batch(self.shared.state());
         let (result, commands) = match &entry.body {
             Body::Commands(commands) => {
                 (EntryResult::Commands(self.commands(entry, commands, batch)?), commands.len())
@@ -121,6 +121,13 @@ impl Machine {
         self.shared.positions.applied.store(entry.index.0, Ordering::Release);
         self.shared.metrics.entry_applied(start.elapsed(), commands);
         Ok(result)
+    }
+
+    /// Goes on with another state: nothing that knows the present one is kept.
+    pub(crate) fn replace(&mut self, state: StateId, tables: Tables) {
+        self.appliers.clear();
+        self.shared.positions.applied.store(tables.applied.index.0, Ordering::Release);
+        self.shared.replace_state(state, tables);
     }
 
     /// Makes instances ready for the next entries: off the write path.
@@ -211,7 +218,7 @@ impl Machine {
         results: &mut [Option<CommandResult>],
         batch: &mut StateBatch,
     ) -> Result<(), Fault> {
-        let state = self.shared.db.reader(self.shared.group, tenant.installation, id);
+        let state = self.shared.db.reader(self.shared.state(), tenant.installation, id);
         let metrics = self.shared.metrics.tenant(&tenant.name);
         let applier = self.applier(id, tenant.plugin, entry.index)?;
         let mut calls = applier.begin(state, tenant.digest)?;
@@ -266,7 +273,7 @@ impl Machine {
         let writes = tables.sessions.writes(entry.index, delta);
         drop(tables);
         for write in writes {
-            batch.session_write(write, &self.shared.db, self.shared.group)?;
+            batch.session_write(write, &self.shared.db, self.shared.state())?;
         }
         Ok(())
     }
@@ -329,7 +336,7 @@ impl Machine {
         let writes = tables.sessions.writes(entry.index, delta);
         drop(tables);
         for write in writes {
-            batch.session_write(write, &self.shared.db, self.shared.group)?;
+            batch.session_write(write, &self.shared.db, self.shared.state())?;
         }
         Ok(done)
     }
@@ -348,7 +355,7 @@ impl Machine {
         }
         tenant.due = None;
         tenant.sequence += 1;
-        let state = self.shared.db.reader(self.shared.group, tenant.installation, id);
+        let state = self.shared.db.reader(self.shared.state(), tenant.installation, id);
         let applier = self.applier(id, tenant.plugin, entry.index)?;
         let mut calls = applier.begin(state, tenant.digest)?;
         calls.keep_effects(tenant.watch);

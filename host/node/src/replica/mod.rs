@@ -8,9 +8,11 @@ mod admission;
 mod api;
 mod apply;
 mod driver;
+mod fetch;
 mod import;
 mod install;
 mod janitor;
+mod log_reader;
 mod machine;
 mod open;
 mod options;
@@ -34,6 +36,7 @@ use bytes::Bytes;
 use crossbeam_channel::Sender;
 use mortise_core::ids::{LogIndex, TenantId};
 use mortise_core::profile::Profile;
+use mortise_core::replica::{Freshness, OperatorCommand, View};
 use mortise_runtime::Runtime;
 use mortise_storage::disk::Disk;
 use tokio::sync::{oneshot, watch};
@@ -45,7 +48,9 @@ pub use self::api::{
 };
 pub use self::machine::Fault;
 pub use self::open::StartError;
+pub(crate) use self::open::{Member, Membership};
 pub use self::options::ReplicaOptions;
+pub(crate) use self::outside::{Inbox, Outside};
 pub use self::snapshot::SnapshotError;
 pub use self::tables::TablesError;
 pub use self::verify::{TenantReport, VerifyReport, verify};
@@ -77,7 +82,7 @@ impl Replica {
         runtime: Runtime,
         metrics: Arc<Metrics>,
     ) -> Result<Replica, StartError> {
-        open::start(options, None, runtime, metrics)
+        open::start(options, None, runtime, metrics, Membership::Alone)
     }
 
     /// The same, with log and snapshots on a disk of the caller's: for tests with disks that fail.
@@ -90,7 +95,21 @@ impl Replica {
         runtime: Runtime,
         metrics: Arc<Metrics>,
     ) -> Result<Replica, StartError> {
-        open::start(options, Some(disk), runtime, metrics)
+        open::start(options, Some(disk), runtime, metrics, Membership::Alone)
+    }
+
+    /// Opens the data folder as that of a member of a group, recovers, and returns; whether it leads shows later.
+    ///
+    /// # Errors
+    /// As [`Replica::start`].
+    pub(crate) fn join(
+        options: ReplicaOptions,
+        disk: Option<Arc<dyn Disk>>,
+        runtime: Runtime,
+        metrics: Arc<Metrics>,
+        member: Member,
+    ) -> Result<Replica, StartError> {
+        open::start(options, disk, runtime, metrics, Membership::Member(member))
     }
 
     /// Takes writes in. Never blocks: refusals come as answers. `stream` is a number unique to the caller's stream,
@@ -127,8 +146,7 @@ impl Replica {
         receiver.await.unwrap_or_else(|_| Err(self.gone()))
     }
 
-    /// One read, of applied state: it sees every write acknowledged before it was asked. The index says how far the
-    /// log had been applied.
+    /// One read, of applied state that is as fresh as asked for. The index says how far the log had been applied.
     ///
     /// # Errors
     /// See [`QueryError`].
@@ -137,8 +155,27 @@ impl Replica {
         tenant: TenantId,
         principal: Option<String>,
         request: Bytes,
+        freshness: Freshness,
     ) -> Result<(Bytes, LogIndex), QueryError> {
-        self.queries.query(tenant, principal, request).await
+        self.queries.query(tenant, principal, request, freshness).await
+    }
+
+    /// The replica as its core sees itself; `None` once it has stopped.
+    pub async fn view(&self) -> Option<View> {
+        let (sender, receiver) = oneshot::channel();
+        self.events.send(Event::View(sender)).ok()?;
+        receiver.await.ok()
+    }
+
+    /// Carries out an operator's command.
+    ///
+    /// # Errors
+    /// Why it was not, in words for the operator.
+    pub async fn operate(&self, command: OperatorCommand) -> Result<(), String> {
+        let (sender, receiver) = oneshot::channel();
+        let gone = |_| self.gone().to_string();
+        self.events.send(Event::Operator(command, sender)).map_err(|_| self.gone().to_string())?;
+        receiver.await.map_err(gone)?
     }
 
     /// The id of the tenant with this name.

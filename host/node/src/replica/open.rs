@@ -7,29 +7,29 @@ use std::thread::JoinHandle;
 use crossbeam_channel::{Receiver, Sender};
 use mortise_core::codec::DecodeError;
 use mortise_core::entry::Stamp;
-use mortise_core::group::{Incarnation, RecordError};
+use mortise_core::group::{BootId, Incarnation, NodeId, RecordError};
 use mortise_core::ids::{Epoch, LogIndex};
 use mortise_core::replica::{EpochTable, HardState, Options, Position, Replica as Core, Stored};
 use mortise_runtime::{NATIVE_STACK_BYTES_MIN, Runtime};
 use mortise_storage::disk::Disk;
 use mortise_storage::snapshot::{list_snapshots, remove_leftovers};
 use mortise_storage::{
-    DataFolder, FolderError, Log, LogError, LogOptions, SmallFile, SmallFileError, SnapshotReader, StateDb,
-    StateDbError, StateDbOptions,
+    Current, DataFolder, FolderError, Log, LogError, LogOptions, SmallFile, SmallFileError, SnapshotReader,
+    StateDb, StateDbError, StateDbOptions, StateId,
 };
 use tokio::sync::oneshot;
 
 use super::apply::Apply;
-use super::driver::Driver;
+use super::driver::{Channels, Driver};
 use super::machine::{Fault, Machine};
 use super::options::ReplicaOptions;
-use super::outside::{self, Alone, Inbox};
+use super::outside::{self, Alone, Inbox, Outside};
 use super::query::Queries;
 use super::shared::{Shared, lock, uptime};
 use super::snapshot::{SnapshotError, restore_group};
 use super::tables::{Tables, TablesError};
 use super::writer::{Files, HARD_STATE_FILE, note_extent};
-use super::{Replica, WriteError, janitor, writer};
+use super::{Replica, WriteError, janitor, log_reader, writer};
 use crate::metrics::Metrics;
 
 /// Bytes of log read at once to find where epochs begin.
@@ -111,6 +111,30 @@ pub enum StartError {
     Begin(WriteError),
 }
 
+/// Whom a replica shares its group with.
+pub(crate) enum Membership {
+    /// Nobody: it leads.
+    Alone,
+    /// The members that a coordinator's record lists.
+    Member(Member),
+}
+
+/// A replica's place in its group.
+pub(crate) struct Member {
+    /// The Mortise cluster.
+    pub(crate) cluster: u64,
+    /// This node.
+    pub(crate) node: NodeId,
+    /// This process.
+    pub(crate) boot: BootId,
+    /// The incarnation of a store that is made now; `None`: a random one.
+    pub(crate) fresh: Option<Incarnation>,
+    /// The data folder is known to be older than what this node once had: its copy does not count.
+    pub(crate) restored: bool,
+    /// Makes its way to the others.
+    pub(crate) outside: Box<dyn FnOnce(Inbox) -> Arc<dyn Outside> + Send>,
+}
+
 /// The replica's threads, and what they need until the last one is gone.
 pub(crate) struct Threads {
     running: Mutex<Option<Running>>,
@@ -145,13 +169,22 @@ pub(crate) fn start(
     disk: Option<Arc<dyn Disk>>,
     runtime: Runtime,
     metrics: Arc<Metrics>,
+    membership: Membership,
 ) -> Result<Replica, StartError> {
     let folder = DataFolder::open(&options.data)?;
     let disk = disk.unwrap_or_else(|| folder.disk());
     for name in remove_leftovers(disk.as_ref())? {
         tracing::warn!(name, "removed an unfinished snapshot");
     }
-    let layout = LogOptions { segment_bytes: options.segment_bytes, ..LogOptions::default() };
+    let current = Current::read(&disk)?;
+    for folder in current.remove_other_logs(disk.as_ref())? {
+        tracing::warn!(folder, "removed a log that a snapshot had replaced");
+    }
+    let layout = LogOptions {
+        folder: current.log_folder(),
+        segment_bytes: options.segment_bytes,
+        ..LogOptions::default()
+    };
     let (log, recovery) = Log::open(disk.clone(), layout)?;
     if let Some(torn) = &recovery.torn {
         tracing::warn!(
@@ -162,25 +195,46 @@ pub(crate) fn start(
         );
     }
     let db = StateDb::open(&folder.state_path(), StateDbOptions::default())?;
-    let tables = recover_tables(&options, &db, disk.as_ref(), &runtime, &log)?;
-    let shared = Arc::new(Shared::new(options, folder, db, disk, runtime, metrics, tables));
+    let states = db.states()?;
+    let newest_state = states.last().copied().max(Some(current.state)).unwrap_or(current.state);
+    let tables = recover_tables(&options, &db, current.state, disk.as_ref(), &runtime, &log)?;
+    let shared = Arc::new(Shared::new(options, folder, db, disk, runtime, metrics, (current.state, tables)));
+    states.into_iter().filter(|state| *state != current.state).for_each(|state| shared.discard(state));
     shared.check_disk();
     note_extent(&log, &shared);
     note_snapshot(&shared)?;
     let hard = SmallFile::new(shared.disk.clone(), HARD_STATE_FILE);
-    let stored = stored(&shared, &log, &hard)?;
-    launch(shared, Files { log, hard }, stored)
+    let fresh = match &membership {
+        Membership::Alone => None,
+        Membership::Member(member) => member.fresh,
+    };
+    let mut stored = stored(&shared, &log, &hard, fresh)?;
+    if let Membership::Member(member) = &membership {
+        stored.intact &= !member.restored;
+    }
+    launch(shared, Files { log, hard, current }, stored, newest_state, membership)
 }
 
 /// What the data folder holds, as the core wants to know it.
-fn stored(shared: &Shared, log: &Log, hard: &SmallFile) -> Result<Stored, StartError> {
+fn stored(
+    shared: &Shared,
+    log: &Log,
+    hard: &SmallFile,
+    fresh: Option<Incarnation>,
+) -> Result<Stored, StartError> {
     let saved = hard.read()?.map(HardState::decode).transpose()?;
     let (first, last) = (log.first_index(), log.last_index());
     let tables = shared.tables();
-    let hard = match saved {
+    let state = match saved {
         Some(saved) => saved,
         None if last > LogIndex(0) => return Err(StartError::HardStateLost { last }),
-        None => HardState { incarnation: draw_incarnation()?, ..HardState::default() },
+        None => {
+            let incarnation = fresh.map_or_else(draw_incarnation, Ok)?;
+            let made = HardState { incarnation, ..HardState::default() };
+            // Durable before anybody can count on it.
+            hard.replace(&made.encode())?;
+            made
+        }
     };
     let mut epochs: Vec<(Epoch, LogIndex)> =
         tables.epochs.iter().map(|(epoch, start)| (*epoch, *start)).collect();
@@ -198,7 +252,7 @@ fn stored(shared: &Shared, log: &Log, hard: &SmallFile) -> Result<Stored, StartE
     let epochs = EpochTable::from_starts(epochs).ok_or(DecodeError::Malformed { what: "epochs" })?;
     let base = LogIndex(first.0.saturating_sub(1));
     Ok(Stored {
-        hard,
+        hard: state,
         // What was damaged or lost has not come this far.
         intact: true,
         base: Position { epoch: epochs.epoch_at(base), index: base },
@@ -220,11 +274,12 @@ fn draw_incarnation() -> Result<Incarnation, StartError> {
 fn recover_tables(
     options: &ReplicaOptions,
     db: &StateDb,
+    state: StateId,
     disk: &dyn Disk,
     runtime: &Runtime,
     log: &Log,
 ) -> Result<Tables, StartError> {
-    let tables = Tables::read(db, options.group, &|bytes| runtime.load_accepted(bytes))?;
+    let tables = Tables::read(db, state, &|bytes| runtime.load_accepted(bytes))?;
     let (applied, first, last) = (tables.applied.index, log.first_index(), log.last_index());
     if applied > last {
         return Err(StartError::LogLost { last, applied });
@@ -240,7 +295,7 @@ fn recover_tables(
     let mut tried = String::new();
     for name in list_snapshots(disk)?.iter().rev() {
         let opened = SnapshotReader::open(disk, name).map_err(|error| Fault::Snapshot(error.into()));
-        match opened.and_then(|file| restore_group(db, options.group, runtime, file)) {
+        match opened.and_then(|file| restore_group(db, state, options.group, runtime, file)) {
             Ok(tables) if tables.applied.index.next() >= first && tables.applied.index <= last => {
                 tracing::warn!(name, index = tables.applied.index.0, "rebuilt the state from a snapshot");
                 return Ok(tables);
@@ -260,27 +315,54 @@ fn note_snapshot(shared: &Shared) -> Result<(), StartError> {
     Ok(())
 }
 
-fn launch(shared: Arc<Shared>, files: Files, stored: Stored) -> Result<Replica, StartError> {
+fn launch(
+    shared: Arc<Shared>,
+    files: Files,
+    stored: Stored,
+    newest_state: StateId,
+    membership: Membership,
+) -> Result<Replica, StartError> {
     // None of these channels has a bound of its own: writes are bounded by `InFlight`, entries by the writes in
     // them, and everything else by its caller waiting for an answer.
     let (events, event_queue) = crossbeam_channel::unbounded();
     let (writer_jobs, writer_queue) = crossbeam_channel::unbounded();
     let (apply_jobs, apply_queue) = crossbeam_channel::unbounded();
     let (janitor_stop, janitor_stopped) = crossbeam_channel::bounded(0);
+    let (reader_jobs, reader_queue) = crossbeam_channel::unbounded();
     let (started, waits) = oneshot::channel();
-    let boot = outside::boot_after(stored.hard.promised.boot);
     let seed = getrandom::u64().map_err(StartError::Random)?;
-    let options = Options::new(0, shared.group, outside::ALONE, boot, seed);
-    let outside = Arc::new(Alone::new(Inbox(events.clone()), &stored.hard)?);
+    let inbox = Inbox::new(events.clone());
+    let (options, outside, waits): (Options, Arc<dyn Outside>, _) = match membership {
+        Membership::Alone => {
+            let boot = outside::boot_after(stored.hard.promised.boot);
+            let options = Options::new(0, shared.group, outside::ALONE, boot, seed);
+            (options, Arc::new(Alone::new(inbox, &stored.hard)?), Some(waits))
+        }
+        Membership::Member(member) => {
+            let options = Options::new(member.cluster, shared.group, member.node, member.boot, seed);
+            (options, (member.outside)(inbox), None)
+        }
+    };
     let core = Core::new(options, stored, uptime());
     let apply =
         Apply { machine: Machine::new(shared.clone()), log: files.log.reader(), events: events.clone() };
-    let (s, a) = (shared.clone(), apply_jobs.clone());
-    let driver = Driver::new(s, core, outside, event_queue, writer_jobs, a, started);
+    let channels = Channels {
+        events: event_queue,
+        inbox: events.clone(),
+        writer: writer_jobs,
+        apply: apply_jobs.clone(),
+        reader: reader_jobs,
+    };
+    let (log, started) = (files.log.reader(), waits.is_some().then_some(started));
+    let driver = Driver::new(shared.clone(), core, outside, channels, newest_state, started);
     let handles = vec![
         spawn("log", {
             let (s, e) = (shared.clone(), events.clone());
             move || writer::run(files, &s, &writer_queue, &e)
+        })?,
+        spawn("reader", {
+            let e = events.clone();
+            move || log_reader::run(&log, &reader_queue, &e)
         })?,
         spawn("apply", move || apply.run(&apply_queue))?,
         spawn("driver", move || driver.run())?,
@@ -292,12 +374,12 @@ fn launch(shared: Arc<Shared>, files: Files, stored: Stored) -> Result<Replica, 
     ];
     let running = Running { handles, janitor: janitor_stop, db: shared.db.clone() };
     let threads = Arc::new(Threads { running: Mutex::new(Some(running)) });
-    match waits.blocking_recv() {
-        Ok(Ok(Ok(_))) => {}
-        Ok(Err(error)) => return Err(StartError::Begin(error)),
-        Ok(Ok(Err(_))) | Err(_) => return Err(StartError::Begin(WriteError::ShuttingDown)),
+    match waits.map(oneshot::Receiver::blocking_recv) {
+        None | Some(Ok(Ok(Ok(_)))) => {}
+        Some(Ok(Err(error))) => return Err(StartError::Begin(error)),
+        Some(Ok(Ok(Err(_))) | Err(_)) => return Err(StartError::Begin(WriteError::ShuttingDown)),
     }
-    let queries = Arc::new(Queries::new(shared.clone()));
+    let queries = Arc::new(Queries::new(shared.clone(), events.clone()));
     Ok(Replica { shared, events, apply: apply_jobs, queries, threads })
 }
 

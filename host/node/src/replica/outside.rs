@@ -1,13 +1,17 @@
 //! What a replica needs of the world beyond its data folder: the other members of its group, and the coordinator.
 
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use crossbeam_channel::Sender;
 use mortise_core::group::{BootId, GroupRecord, LeaseId, NodeId, Nonce, RecordError};
+use mortise_core::ids::LogIndex;
 use mortise_core::replica::{
-    CoordinatorRequest, Event as CoreEvent, HardState, Message, Seen, SessionState, SnapshotMeta, StreamId,
+    Body, CoordinatorRequest, Event as CoreEvent, HardState, Message, Seen, SessionState, StreamId,
     SwapOutcome,
 };
+
+use tokio::sync::Semaphore;
 
 use super::driver::Event;
 use super::shared::lock;
@@ -24,22 +28,64 @@ pub(crate) trait Outside: Send + Sync {
     /// Gives a stream up.
     fn close_stream(&self, peer: NodeId, stream: StreamId);
 
-    /// Fetches a snapshot; answered by `SnapshotFetched` or `SnapshotFailed`.
-    fn fetch_snapshot(&self, from: NodeId, meta: SnapshotMeta);
-
     /// Asks the coordinator; answered by `RecordRead` or `Swapped`.
     fn coordinate(&self, request: CoordinatorRequest);
+
+    /// How often the replica's clock ticks.
+    fn tick(&self) -> Duration;
+
+    /// Gets the file of the snapshot that ends with the entry `index`, part by part. Called on a thread of its own, which
+    /// it blocks.
+    ///
+    /// # Errors
+    /// It cannot be had whole, or `write` failed.
+    fn fetch_snapshot(
+        &self,
+        from: NodeId,
+        index: LogIndex,
+        write: &mut (dyn FnMut(&[u8]) -> anyhow::Result<()> + Send),
+    ) -> anyhow::Result<()>;
+
+    /// The replica has stopped: nothing more comes of it.
+    fn close(&self);
 }
 
 /// Where a replica takes what happens outside of it.
 #[derive(Clone)]
-pub(crate) struct Inbox(pub(super) Sender<Event>);
+pub(crate) struct Inbox {
+    events: Sender<Event>,
+    /// Bytes of peers' messages that wait to be handled.
+    room: Arc<Semaphore>,
+}
+
+/// Most bytes of peers' messages that wait to be handled: beyond it, peers wait. More than a leader's windows to all the
+/// members a group can have, so that nobody honest waits for long.
+const ROOM_BYTES: u32 = 64 << 20;
+/// What a message takes besides its entries.
+const MESSAGE_BYTES: u32 = 256;
 
 impl Inbox {
+    pub(super) fn new(events: Sender<Event>) -> Self {
+        Self { events, room: Arc::new(Semaphore::new(ROOM_BYTES as usize)) }
+    }
+
+    /// Hands a peer's message over, once there is room for it.
+    pub(crate) async fn deliver_message(&self, from: NodeId, message: Message) {
+        let bytes = match &message.body {
+            Body::Append { entries, .. } => entries.iter().map(|entry| entry.payload.len() + 64).sum(),
+            _ => 0,
+        };
+        let bytes = u32::try_from(bytes).unwrap_or(ROOM_BYTES).saturating_add(MESSAGE_BYTES).min(ROOM_BYTES);
+        if let Ok(room) = self.room.clone().acquire_many_owned(bytes).await {
+            // As below.
+            let _ = self.events.send(Event::Message(from, message, room));
+        }
+    }
+
     /// Hands an event over. A replica that has stopped takes no more.
     pub(crate) fn deliver(&self, event: CoreEvent) {
         // A replica that has stopped needs none.
-        let _ = self.0.send(Event::Outside(event));
+        let _ = self.events.send(Event::Outside(event));
     }
 }
 
@@ -90,9 +136,20 @@ impl Outside for Alone {
 
     fn close_stream(&self, _peer: NodeId, _stream: StreamId) {}
 
-    fn fetch_snapshot(&self, _from: NodeId, _meta: SnapshotMeta) {
-        self.inbox.deliver(CoreEvent::SnapshotFailed);
+    fn tick(&self) -> Duration {
+        Duration::from_millis(100)
     }
+
+    fn fetch_snapshot(
+        &self,
+        _from: NodeId,
+        _index: LogIndex,
+        _write: &mut (dyn FnMut(&[u8]) -> anyhow::Result<()> + Send),
+    ) -> anyhow::Result<()> {
+        anyhow::bail!("there is no other node in this group")
+    }
+
+    fn close(&self) {}
 
     fn coordinate(&self, request: CoordinatorRequest) {
         let event = match request {

@@ -6,22 +6,28 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
+use crossbeam_channel::Sender;
 use mortise_core::digest::Context;
 use mortise_core::ids::{LogIndex, PluginDigest, TenantId};
 use mortise_core::outcome::Outcome;
+use mortise_core::replica::{Freshness, MonoTime, ReadPermit, Refusal};
 use mortise_runtime::{Caller, LocalFault};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, oneshot};
 
 use super::api::{INSTANCES_IN_USE, QueryError};
+use super::driver::Event;
 use super::plugin_log;
-use super::shared::{Shared, clock, lock};
+use super::shared::{Shared, clock, lock, uptime};
 
+/// How long a query waits until it may read, in microseconds.
+const PERMIT_TIME_MAX: u64 = 10_000_000;
 /// Instances kept for queries, over all tenants.
 const CALLERS_MAX: usize = 32;
 
 /// See the module's documentation.
 pub(crate) struct Queries {
     shared: Arc<Shared>,
+    events: Sender<Event>,
     running: Semaphore,
     waiting: AtomicUsize,
     /// Instances at rest. One is used for the tenant it was made for only.
@@ -31,29 +37,55 @@ pub(crate) struct Queries {
 type CallerKey = (TenantId, PluginDigest, u64);
 
 impl Queries {
-    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+    pub(crate) fn new(shared: Arc<Shared>, events: Sender<Event>) -> Self {
         Self {
             running: Semaphore::new(shared.options.queries_max.max(1)),
             waiting: AtomicUsize::new(0),
             callers: Mutex::new(HashMap::new()),
             shared,
+            events,
         }
     }
 
-    /// Answers a query from applied state. On one leader that is linearizable: a write is acknowledged only after it
-    /// is applied.
+    /// Answers a query from applied state that is as fresh as asked for.
     pub(crate) async fn query(
         self: &Arc<Self>,
         tenant: TenantId,
         principal: Option<String>,
         request: Bytes,
+        freshness: Freshness,
     ) -> Result<(Bytes, LogIndex), QueryError> {
         let _waiting = self.wait()?;
-        let permit = self.running.acquire().await.map_err(|_| QueryError::ShuttingDown)?;
-        let queries = self.clone();
-        let done = tokio::task::spawn_blocking(move || queries.run(tenant, principal, &request)).await;
-        drop(permit);
-        done.map_err(|error| QueryError::Internal(format!("run the query: {error}")))?
+        let deadline = uptime().after(PERMIT_TIME_MAX);
+        loop {
+            let permit = self.permit(freshness, deadline).await?;
+            let running = self.running.acquire().await.map_err(|_| QueryError::ShuttingDown)?;
+            let (queries, principal, request) = (self.clone(), principal.clone(), request.clone());
+            let done = tokio::task::spawn_blocking(move || queries.run(tenant, principal, &request)).await;
+            drop(running);
+            // A lease that ran out while the state was read proves nothing of it.
+            if uptime() <= permit.valid_until {
+                return done.map_err(|error| QueryError::Internal(format!("run the query: {error}")))?;
+            }
+        }
+    }
+
+    /// Asks the core whether the state may be read now; waits until it may.
+    async fn permit(&self, freshness: Freshness, deadline: MonoTime) -> Result<ReadPermit, QueryError> {
+        let (sender, receiver) = oneshot::channel();
+        let gone = || match &*self.shared.fault.borrow() {
+            Some(fault) => QueryError::Internal(fault.clone()),
+            None => QueryError::ShuttingDown,
+        };
+        self.events.send(Event::Read(freshness, deadline, sender)).map_err(|_| gone())?;
+        receiver.await.map_err(|_| gone())?.map_err(|refusal| match refusal {
+            Refusal::NotLeader { leader } => QueryError::NotLeader { leader },
+            Refusal::NotReady => QueryError::NotLeader { leader: None },
+            Refusal::Overloaded => QueryError::Overloaded("too many reads wait"),
+            Refusal::TimedOut => QueryError::Unconfirmed,
+            Refusal::Lost => QueryError::Lost,
+            Refusal::OutOfService | Refusal::Malformed => QueryError::OutOfService,
+        })
     }
 
     fn wait(&self) -> Result<Waiting<'_>, QueryError> {
@@ -83,7 +115,7 @@ impl Queries {
             let context =
                 Context { sequence: tenant.sequence, time: tables.applied.time.next(clock()), principal };
             // Read under the lock: the tables show an entry only after its batch is in the database.
-            let state = self.shared.db.reader(self.shared.group, tenant.installation, id);
+            let state = self.shared.db.reader(self.shared.state(), tenant.installation, id);
             (state, key, caller, context, tables.applied.index, tenant.name.clone())
         };
         let mut caller = caller;

@@ -2,10 +2,10 @@
 
 use bytes::Bytes;
 use mortise_core::codec::Writer;
-use mortise_core::ids::{Epoch, GroupId, Installation, LogIndex, PluginDigest, TenantId};
+use mortise_core::ids::{Epoch, Installation, LogIndex, PluginDigest, TenantId};
 use mortise_core::profile::Profile;
 use mortise_core::session::{SessionKey, SessionWrite};
-use mortise_storage::state::{StateBatch, StateDb, StateDbError};
+use mortise_storage::state::{StateBatch, StateDb, StateDbError, StateId};
 
 use super::tables::{
     EPOCHS, GARBAGE, OUTCOMES, PLUGINS, PROFILE, SESSIONS, STAGED, TENANTS, TablesError, Tenant, damaged,
@@ -28,7 +28,7 @@ pub(crate) trait TableWrites {
         &mut self,
         write: SessionWrite,
         known: &StateDb,
-        group: GroupId,
+        state: StateId,
     ) -> Result<(), StateDbError>;
     fn put_garbage(&mut self, tenant: TenantId, installation: Installation) -> Result<(), StateDbError>;
     fn delete_garbage(&mut self, tenant: TenantId, installation: Installation) -> Result<(), StateDbError>;
@@ -72,7 +72,7 @@ impl TableWrites for StateBatch {
         &mut self,
         write: SessionWrite,
         known: &StateDb,
-        group: GroupId,
+        state: StateId,
     ) -> Result<(), StateDbError> {
         let header = |(tenant, session): SessionKey| key(SESSIONS, [tenant.0, session.0]);
         let record =
@@ -86,7 +86,7 @@ impl TableWrites for StateBatch {
             SessionWrite::DeleteSession(session) => {
                 self.delete_meta(&header(session))?;
                 let records = key(OUTCOMES, [session.0.0, session.1.0]);
-                for pair in known.meta_scan(group, &records) {
+                for pair in known.meta_scan(state, &records) {
                     self.delete_meta(&pair?.0)?;
                 }
             }
@@ -112,8 +112,8 @@ impl TableWrites for StateBatch {
 }
 
 /// Installations that no tenant uses any more and that are still to be deleted.
-pub(crate) fn garbage(db: &StateDb, group: GroupId) -> Result<Vec<(TenantId, Installation)>, TablesError> {
-    db.meta_scan(group, &[GARBAGE])
+pub(crate) fn garbage(db: &StateDb, state: StateId) -> Result<Vec<(TenantId, Installation)>, TablesError> {
+    db.meta_scan(state, &[GARBAGE])
         .map(|pair| {
             let (key, _) = pair?;
             let [tenant, installation] = numbers(&key).map_err(damaged("garbage"))?;
@@ -125,20 +125,20 @@ pub(crate) fn garbage(db: &StateDb, group: GroupId) -> Result<Vec<(TenantId, Ins
 /// A staged chunk.
 pub(crate) fn staged(
     db: &StateDb,
-    group: GroupId,
+    state: StateId,
     import: u64,
     offset: u64,
 ) -> Result<Option<Bytes>, StateDbError> {
-    db.meta_get(group, &key(STAGED, [import, offset]))
+    db.meta_get(state, &key(STAGED, [import, offset]))
 }
 
 /// The component of a known plugin.
 pub(crate) fn component(
     db: &StateDb,
-    group: GroupId,
+    state: StateId,
     digest: PluginDigest,
 ) -> Result<Option<Bytes>, StateDbError> {
     let mut name = vec![PLUGINS];
     name.extend(digest.0);
-    Ok(db.meta_get(group, &name)?.map(|bytes| bytes.slice(8.min(bytes.len())..)))
+    Ok(db.meta_get(state, &name)?.map(|bytes| bytes.slice(8.min(bytes.len())..)))
 }

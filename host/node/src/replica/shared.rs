@@ -1,6 +1,6 @@
 //! What the replica's threads and its callers share.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
@@ -11,7 +11,7 @@ use mortise_runtime::Runtime;
 use mortise_storage::disk::Disk;
 use mortise_storage::snapshot::{list_snapshots, remove_snapshot};
 use mortise_storage::state::StateDb;
-use mortise_storage::{DataFolder, FolderError, ScratchFile};
+use mortise_storage::{DataFolder, FolderError, ScratchFile, StateId};
 
 use super::api::WriteError;
 use super::options::ReplicaOptions;
@@ -35,6 +35,10 @@ pub(crate) struct Shared {
     pub fault: tokio::sync::watch::Sender<Option<String>>,
     pub stopping: AtomicBool,
     tables: RwLock<Tables>,
+    /// The state in the database that the tables belong to. Changes together with them.
+    state: AtomicU64,
+    /// States in the database that nobody uses any more.
+    discarded: Mutex<BTreeSet<StateId>>,
     /// How each tenant's section of the newest snapshot was written.
     sections: Mutex<HashMap<TenantId, String>>,
     /// Locked as long as this lives. Last, so that the database is closed before another process may open it.
@@ -102,7 +106,7 @@ impl Shared {
         disk: Arc<dyn Disk>,
         runtime: Runtime,
         metrics: Arc<Metrics>,
-        tables: Tables,
+        (state, tables): (StateId, Tables),
     ) -> Self {
         Self {
             group: options.group,
@@ -118,6 +122,8 @@ impl Shared {
             fault: tokio::sync::watch::Sender::new(None),
             stopping: AtomicBool::new(false),
             tables: RwLock::new(tables),
+            state: AtomicU64::new(state.0),
+            discarded: Mutex::default(),
             sections: Mutex::default(),
         }
     }
@@ -130,6 +136,33 @@ impl Shared {
     /// The tables, to change. For the apply thread only; held for short.
     pub(crate) fn tables_mut(&self) -> RwLockWriteGuard<'_, Tables> {
         self.tables.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The state in the database that the tables belong to. Who needs both asks while holding the tables.
+    pub(crate) fn state(&self) -> StateId {
+        StateId(self.state.load(Ordering::Acquire))
+    }
+
+    /// Another state, with its tables, takes the place of the present one. For the apply thread only.
+    pub(crate) fn replace_state(&self, state: StateId, tables: Tables) {
+        let mut present = self.tables_mut();
+        *present = tables;
+        self.state.store(state.0, Ordering::Release);
+    }
+
+    /// Nobody uses this state any more: the janitor deletes it.
+    pub(crate) fn discard(&self, state: StateId) {
+        lock(&self.discarded).insert(state);
+    }
+
+    /// A state to delete.
+    pub(crate) fn discarded(&self) -> Option<StateId> {
+        lock(&self.discarded).first().copied()
+    }
+
+    /// It is deleted.
+    pub(crate) fn forget_discarded(&self, state: StateId) {
+        lock(&self.discarded).remove(&state);
     }
 
     /// Notes why the replica stops. The first reason stays.

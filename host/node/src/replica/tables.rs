@@ -7,12 +7,12 @@ use std::sync::Arc;
 use bytes::Bytes;
 use mortise_core::codec::{DecodeError, Reader, Writer};
 use mortise_core::digest::Digest;
-use mortise_core::ids::{Epoch, GroupId, Installation, LogIndex, PluginDigest, SessionId, TenantId};
+use mortise_core::ids::{Epoch, Installation, LogIndex, PluginDigest, SessionId, TenantId};
 use mortise_core::profile::Profile;
 use mortise_core::session::SessionTable;
 use mortise_core::time::LogTime;
 use mortise_runtime::Plugin;
-use mortise_storage::state::{StateBatch, StateDb, StateDbError};
+use mortise_storage::state::{StateBatch, StateDb, StateDbError, StateId};
 
 /// Everything that applying entries changes, beside the tenants' states.
 #[derive(Default)]
@@ -123,9 +123,9 @@ pub(super) fn damaged(table: &'static str) -> impl Fn(DecodeError) -> TablesErro
 
 impl Tables {
     /// Reads the tables back; a database without any gives empty ones.
-    pub(crate) fn read(db: &StateDb, group: GroupId, load: Load<'_>) -> Result<Self, TablesError> {
+    pub(crate) fn read(db: &StateDb, state: StateId, load: Load<'_>) -> Result<Self, TablesError> {
         let view = db.view();
-        Self::from_pairs(IN_SNAPSHOTS.iter().flat_map(|kind| view.meta_scan(group, &[*kind])), load)
+        Self::from_pairs(IN_SNAPSHOTS.iter().flat_map(|kind| view.meta_scan(state, &[*kind])), load)
     }
 
     /// Reads the tables from their records, in the order of [`IN_SNAPSHOTS`].

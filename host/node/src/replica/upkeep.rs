@@ -57,7 +57,6 @@ impl Upkeep {
 
     /// The entries whose time has come.
     pub(crate) fn due(&mut self, now: Instant, time: LogTime) -> Vec<Body> {
-        self.check_disk(now);
         let mut bodies = Vec::new();
         let tables = self.shared.tables();
         for (id, tenant) in &tables.tenants {
@@ -88,6 +87,12 @@ impl Upkeep {
         }
     }
 
+    /// Whether the entries that were asked for will be applied is not known any more.
+    pub(crate) fn forget(&mut self) {
+        self.expiring.clear();
+        self.expiring_sessions = false;
+    }
+
     /// Whether enough log has gathered since the last snapshot. True once, until that snapshot is complete.
     pub(crate) fn wants_snapshot(&mut self) -> bool {
         let every = self.shared.options.snapshot_log_bytes;
@@ -106,7 +111,8 @@ impl Upkeep {
         }
     }
 
-    fn check_disk(&mut self, now: Instant) {
+    /// Looks at free disk now and then.
+    pub(crate) fn check_disk(&mut self, now: Instant) {
         if now < self.disk_next {
             return;
         }

@@ -4,12 +4,13 @@ use std::path::Path;
 
 use mortise_core::digest::{StateDigest, state_digest};
 use mortise_core::entry::Entry;
-use mortise_core::ids::{GroupId, LogIndex};
+use mortise_core::ids::LogIndex;
 use mortise_core::time::LogTime;
 use mortise_runtime::Runtime;
 use mortise_storage::snapshot::list_snapshots;
 use mortise_storage::{
-    DataFolder, Log, LogOptions, LogReader, SnapshotInfo, SnapshotReader, StateDb, StateDbOptions,
+    Current, DataFolder, Log, LogOptions, LogReader, SnapshotInfo, SnapshotReader, StateDb, StateDbOptions,
+    StateId,
 };
 
 use super::open::StartError;
@@ -55,11 +56,13 @@ pub struct TenantReport {
 ///
 /// # Errors
 /// The folder is in use or none of ours. What is damaged inside goes into the report.
-pub fn verify(path: &Path, group: GroupId, runtime: &Runtime) -> Result<VerifyReport, StartError> {
+pub fn verify(path: &Path, runtime: &Runtime) -> Result<VerifyReport, StartError> {
     let folder = DataFolder::open_existing(path)?;
     let disk = folder.disk();
     let mut report = VerifyReport::default();
-    let log = match Log::open(disk.clone(), LogOptions::default()) {
+    let current = Current::read(&disk)?;
+    let layout = LogOptions { folder: current.log_folder(), ..LogOptions::default() };
+    let log = match Log::open(disk.clone(), layout) {
         Ok((log, recovery)) => {
             report.torn_bytes = recovery.torn.map_or(0, |torn| torn.bytes);
             report.log = (log.first_index(), log.last_index());
@@ -78,7 +81,7 @@ pub fn verify(path: &Path, group: GroupId, runtime: &Runtime) -> Result<VerifyRe
         }
     }
     match StateDb::open(&folder.state_path(), StateDbOptions::default()) {
-        Ok(db) => verify_state(&db, group, runtime, &mut report),
+        Ok(db) => verify_state(&db, current.state, runtime, &mut report),
         Err(error) => report.problems.push(format!("state: {error}")),
     }
     if log && report.applied > report.log.1 {
@@ -114,14 +117,14 @@ fn verify_log(log: &LogReader, report: &mut VerifyReport) {
     }
 }
 
-fn verify_state(db: &StateDb, group: GroupId, runtime: &Runtime, report: &mut VerifyReport) {
-    let tables = match Tables::read(db, group, &|bytes| runtime.load_accepted(bytes)) {
+fn verify_state(db: &StateDb, state: StateId, runtime: &Runtime, report: &mut VerifyReport) {
+    let tables = match Tables::read(db, state, &|bytes| runtime.load_accepted(bytes)) {
         Ok(tables) => tables,
         Err(error) => return report.problems.push(format!("state: {error}")),
     };
     report.applied = tables.applied.index;
     for (id, tenant) in &tables.tenants {
-        match state_digest(db.reader(group, tenant.installation, *id).as_ref()) {
+        match state_digest(db.reader(state, tenant.installation, *id).as_ref()) {
             Ok(state) => report.tenants.push(TenantReport {
                 name: tenant.name.clone(),
                 commands: tenant.sequence,

@@ -6,12 +6,14 @@ use std::time::Instant;
 
 use crossbeam_channel::{Receiver, Sender};
 use mortise_core::ids::LogIndex;
-use mortise_core::replica::{LogEntry, Write, WriteId};
-use mortise_storage::SmallFile;
-use mortise_storage::log::{Log, LogRecord};
+use mortise_core::replica::{Event as CoreEvent, LogAtInstall, LogEntry, SnapshotMeta, Write, WriteId};
+use mortise_storage::log::{Log, LogRecord, remove_log};
+use mortise_storage::snapshot::{keep_aside, list_snapshots};
+use mortise_storage::{Current, SmallFile, StateId};
 
 use super::driver::Event;
 use super::shared::Shared;
+use super::snapshot::snapshot_name;
 
 /// The file of a replica's small state, in its data folder.
 pub(crate) const HARD_STATE_FILE: &str = "REPLICA";
@@ -20,6 +22,17 @@ pub(crate) const HARD_STATE_FILE: &str = "REPLICA";
 pub(crate) enum WriterJob {
     /// Make these durable, then report [`Event::Durable`] with the last one.
     Write(Vec<(WriteId, Write)>),
+    /// Publish a state that was restored from a snapshot, then report [`Event::Durable`].
+    Install {
+        /// The write.
+        id: WriteId,
+        /// What the snapshot holds.
+        meta: SnapshotMeta,
+        /// What becomes of the log.
+        log: LogAtInstall,
+        /// The state in the database.
+        state: StateId,
+    },
     /// A snapshot and the state, both fsynced, cover everything below this index.
     DropBelow(LogIndex),
     /// Stop.
@@ -30,6 +43,7 @@ pub(crate) enum WriterJob {
 pub(crate) struct Files {
     pub(crate) log: Log,
     pub(crate) hard: SmallFile,
+    pub(crate) current: Current,
 }
 
 /// Runs until told to stop, or until the log fails: a failed fsync is never tried again, because the pages may be
@@ -46,7 +60,17 @@ pub(crate) fn run(
                 // The driver is gone only when the replica stops.
                 let _ = events.send(Event::Durable(last));
             }),
-            Ok(WriterJob::DropBelow(index)) => files.drop_below(index, shared),
+            Ok(WriterJob::Install { id, meta, log, state }) => {
+                files.install(&meta, log, state, shared).map(|()| {
+                    // As above.
+                    let _ = events.send(Event::Durable(id));
+                })
+            }
+            Ok(WriterJob::DropBelow(index)) => files.drop_below(index, shared).map(|()| {
+                let first = files.log.first_index();
+                // As above.
+                let _ = events.send(Event::Outside(CoreEvent::LogDropped { first }));
+            }),
             Ok(WriterJob::Stop) => return,
             Err(error) => Err(error),
         };
@@ -87,7 +111,7 @@ impl Files {
                     self.log.sync()?;
                     self.hard.replace(&hard.encode())?;
                 }
-                Write::Install { .. } => anyhow::bail!("snapshots are not installed yet"),
+                Write::Install { .. } => anyhow::bail!("an install came among other writes"),
             }
         }
         let start = Instant::now();
@@ -99,11 +123,52 @@ impl Files {
         Ok(last)
     }
 
+    /// Log and state change in one step: a crash finds both as they were, or both as they shall be.
+    fn install(
+        &mut self,
+        meta: &SnapshotMeta,
+        log: LogAtInstall,
+        state: StateId,
+        shared: &Shared,
+    ) -> anyhow::Result<()> {
+        self.log.sync()?;
+        let (old, folder) = (self.current.log, self.log.folder().to_owned());
+        self.current.state = state;
+        if log != LogAtInstall::Stays {
+            self.current.log = self.current.kept.iter().copied().fold(old, u64::max).saturating_add(1);
+            self.log.begin_anew(&self.current.log_folder(), meta.last.index, meta.last.epoch)?;
+        }
+        if log == LogAtInstall::IsKeptAside {
+            self.current.kept.push(old);
+        }
+        self.current.publish(&shared.disk)?;
+        note_extent(&self.log, shared);
+        match log {
+            LogAtInstall::Stays => {}
+            LogAtInstall::BeginsAnew => remove_log(shared.disk.as_ref(), &folder)?,
+            LogAtInstall::IsKeptAside => {
+                tracing::warn!(folder, "a new history began: the old log is kept");
+                keep_other_snapshots(shared, &snapshot_name(meta.last.index))?;
+            }
+        }
+        shared.positions.snapshot.store(meta.last.index.0, Ordering::Relaxed);
+        Ok(())
+    }
+
     fn drop_below(&mut self, index: LogIndex, shared: &Shared) -> anyhow::Result<()> {
         self.log.drop_below(index)?;
         note_extent(&self.log, shared);
         Ok(())
     }
+}
+
+/// Snapshots of a history that was given up must not be taken for such of the present one.
+fn keep_other_snapshots(shared: &Shared, name: &str) -> anyhow::Result<()> {
+    let disk = shared.disk.as_ref();
+    for other in list_snapshots(disk)?.iter().filter(|other| *other != name) {
+        keep_aside(disk, other)?;
+    }
+    Ok(())
 }
 
 fn record(entry: LogEntry) -> LogRecord {

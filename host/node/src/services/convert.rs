@@ -1,8 +1,22 @@
 //! The replica's types as messages, and back.
 
+use mortise_core::ids::{Epoch, LogIndex};
+use mortise_core::replica::{Freshness, Position};
 use mortise_proto::v1;
 
 use crate::replica::{PluginInfo, SnapshotTaken, TenantInfo};
+
+pub(super) fn freshness(wanted: Option<v1::query_request::Freshness>) -> Freshness {
+    use v1::query_request::Freshness as Wanted;
+    match wanted {
+        None | Some(Wanted::Lease(false)) => Freshness::Linearizable,
+        Some(Wanted::Lease(true)) => Freshness::Lease,
+        Some(Wanted::StaleMsMax(ms)) => Freshness::Bounded(ms.saturating_mul(1_000)),
+        Some(Wanted::AtLeast(v1::Position { epoch, index })) => {
+            Freshness::AtLeast(Position { epoch: Epoch(epoch), index: LogIndex(index) })
+        }
+    }
+}
 
 pub(super) fn tenant(info: TenantInfo) -> v1::Tenant {
     v1::Tenant {

@@ -13,7 +13,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::guard::Call;
 use super::write_stream::WriteStream;
-use super::{Context, errors};
+use super::{Context, convert, errors};
 use crate::config::Limits;
 use crate::replica::{Replica, Write, WriteError};
 use crate::security::Action;
@@ -73,10 +73,11 @@ impl DataService {
 
     async fn read(&self, request: Request<QueryRequest>) -> Result<QueryResponse, ErrorDetail> {
         let call = Call::of(&request)?;
-        let QueryRequest { tenant, request } = request.into_inner();
+        let QueryRequest { tenant, request, freshness } = request.into_inner();
         let (replica, tenant) = self.tenant(&call, Action::Read(&tenant))?;
         let principal = call.caller.principal().map(str::to_owned);
-        let (response, index) = replica.query(tenant, principal, request).await?;
+        let (response, index) =
+            replica.query(tenant, principal, request, convert::freshness(freshness)).await?;
         Ok(QueryResponse { response, applied_index: index.0 })
     }
 }

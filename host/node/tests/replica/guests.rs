@@ -1,6 +1,7 @@
 //! Hostile plugins: each gets its error, and every other tenant goes on.
 
 use mortise_core::outcome::Failure;
+use mortise_core::replica::Freshness;
 use mortise_node::replica::{AdminError, QueryError, WriteError};
 use mortise_runtime::{Runtime, RuntimeOptions};
 
@@ -70,7 +71,7 @@ async fn a_trap_in_any_export_stays_inside_its_tenant() {
         if name == "trap-in-validate" {
             assert!(matches!(written, Err(WriteError::Failed(Failure::Trapped { .. }))), "{written:?}");
         }
-        let query = replica.query(bad, None, "x".into()).await;
+        let query = replica.query(bad, None, "x".into(), Freshness::Linearizable).await;
         assert_eq!(matches!(query, Err(QueryError::Failed(_))), name == "trap-in-query", "{name}: {query:?}");
         replica.snapshot().await.unwrap();
         put_ok(&replica, tenant, name, "1").await;
@@ -99,11 +100,11 @@ async fn without_an_instance_left_a_query_is_told_to_come_again_and_the_replica_
     for name in &names {
         let hostile = replica.tenant(name).unwrap();
         // Each tenant's instance is kept for its next query.
-        match replica.query(hostile, None, "ok".into()).await {
+        match replica.query(hostile, None, "ok".into(), Freshness::Linearizable).await {
             Ok(_) => {}
             Err(QueryError::Overloaded(_)) => {
                 refused += 1;
-                replica.query(hostile, None, "ok".into()).await.unwrap();
+                replica.query(hostile, None, "ok".into(), Freshness::Linearizable).await.unwrap();
             }
             Err(error) => panic!("{name}: {error}"),
         }

@@ -5,6 +5,7 @@ use std::sync::{Arc, OnceLock};
 use bytes::Bytes;
 use mortise_commands::kv::{self, command, request, response};
 use mortise_core::ids::{Sequence, SessionId, TenantId};
+use mortise_core::replica::Freshness;
 use mortise_node::metrics::Metrics;
 use mortise_node::replica::{Replica, ReplicaOptions, StartError, Write, WriteError, Written};
 use mortise_runtime::{Runtime, RuntimeOptions};
@@ -107,7 +108,7 @@ pub(crate) async fn put_ok(replica: &Replica, tenant: TenantId, key: &str, value
 pub(crate) async fn get(replica: &Replica, tenant: TenantId, key: &str) -> Option<String> {
     let get = kv::Get { key: key.to_owned().into() };
     let request = kv::Request { operation: Some(request::Operation::Get(get)) }.encode_to_vec();
-    let (reply, _) = replica.query(tenant, None, request.into()).await.unwrap();
+    let (reply, _) = replica.query(tenant, None, request.into(), Freshness::Linearizable).await.unwrap();
     match kv::Response::decode(reply).unwrap().result.unwrap() {
         response::Result::Get(get) => {
             get.record.map(|record| String::from_utf8(record.value.to_vec()).unwrap())

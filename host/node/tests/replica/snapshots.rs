@@ -53,9 +53,8 @@ async fn a_snapshot_lets_the_log_go_and_rebuilds_a_lost_state() {
     put_ok(&replica, tenant, "more", "1").await;
     replica.shutdown().await;
 
-    let (path, group) = (node.options.data.clone(), node.options.group);
-    let report =
-        tokio::task::spawn_blocking(move || verify(&path, group, &runtime()).unwrap()).await.unwrap();
+    let path = node.options.data.clone();
+    let report = tokio::task::spawn_blocking(move || verify(&path, &runtime()).unwrap()).await.unwrap();
     assert_eq!(report.problems, Vec::<String>::new());
     assert_eq!((report.tenants.len(), report.snapshots.len()), (1, 1));
 }

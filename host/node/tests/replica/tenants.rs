@@ -4,7 +4,7 @@ use mortise_core::outcome::{Failure, Limit};
 use mortise_core::profile::Profile;
 use mortise_core::state::{Direction, KeyRange};
 use mortise_node::replica::{AdminError, WriteError};
-use mortise_storage::{StateDb, StateDbOptions};
+use mortise_storage::{StateDb, StateDbOptions, StateId};
 
 use crate::kit::{Node, eventually, get, put, put_ok, put_ttl, upload, upload_bad, write};
 
@@ -120,7 +120,7 @@ async fn a_plugin_that_cannot_begin_makes_no_tenant() {
 /// How many effects lie in the state database of a node that is stopped.
 fn effects_kept(node: &Node) -> usize {
     let db = StateDb::open(&node.options.data.join("state"), StateDbOptions::default()).unwrap();
-    db.effects_scan(node.options.group, &KeyRange::all(), Direction::Ascending).count()
+    db.effects_scan(StateId(1), &KeyRange::all(), Direction::Ascending).count()
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -92,7 +92,7 @@ pub(crate) fn write(tenant: &str, command: impl Into<Bytes>) -> WriteRequest {
 }
 
 pub(crate) fn query(tenant: &str, request: impl Into<Bytes>) -> QueryRequest {
-    QueryRequest { tenant: tenant.into(), request: request.into() }
+    QueryRequest { tenant: tenant.into(), request: request.into(), freshness: None }
 }
 
 pub(crate) fn create(name: &str, plugin: &str) -> CreateTenantRequest {

@@ -4,11 +4,15 @@ use std::sync::atomic::Ordering;
 
 use mortise_core::group::NodeId;
 use mortise_core::ids::LogIndex;
-use mortise_core::replica::{Effect, Event as CoreEvent, Notice, Refusal};
+use mortise_core::replica::{
+    Effect, Event as CoreEvent, LogAtInstall, Notice, Refusal, SnapshotMeta, Write, WriteId,
+};
 
 use super::{Driver, Waiters};
 use crate::replica::api::WriteError;
 use crate::replica::apply::ApplyJob;
+use crate::replica::fetch::{self, Fetched};
+use crate::replica::log_reader::ReadJob;
 use crate::replica::shared::uptime;
 use crate::replica::writer::WriterJob;
 
@@ -24,6 +28,7 @@ impl Driver {
     pub(super) fn carry_out(&mut self, effects: Vec<Effect>) {
         for effect in effects {
             match effect {
+                Effect::Write(id, Write::Install { meta, log }) => self.install(id, meta, log),
                 Effect::Write(id, write) => {
                     self.written = id;
                     self.writes.push((id, write));
@@ -32,16 +37,29 @@ impl Driver {
                 Effect::OpenStream { peer, stream } => self.outside.open_stream(peer, stream),
                 Effect::CloseStream { peer, stream } => self.outside.close_stream(peer, stream),
                 Effect::Coordinate(request) => self.outside.coordinate(request),
-                Effect::FetchSnapshot { from, meta } => self.outside.fetch_snapshot(from, meta),
+                Effect::FetchSnapshot { from, meta } => {
+                    self.newest_state = self.newest_state.next();
+                    let (outside, inbox) = (&self.outside, &self.channels.inbox);
+                    fetch::start(&self.shared, outside, inbox, from, meta, self.newest_state);
+                }
                 Effect::Apply { up_to } => self.give(up_to),
                 Effect::Proposed { result, .. } => self.proposed(result),
                 Effect::Notice(notice) => self.notice(notice),
-                Effect::TakeSnapshot
-                | Effect::ReadLog { .. }
-                | Effect::Acknowledge { .. }
-                | Effect::Fate { .. }
-                | Effect::Read { .. }
-                | Effect::Operator { .. } => {}
+                Effect::TakeSnapshot => self.take_snapshot(None),
+                Effect::ReadLog { peer, stream, first, last, bytes_max } => {
+                    // It is gone only when the replica stops.
+                    let _ = self.channels.reader.send(ReadJob { peer, stream, first, last, bytes_max });
+                }
+                Effect::Read { id, result } => {
+                    // Whoever wanted to read may be gone.
+                    let _ = self.reads.remove(&id).map(|reply| reply.send(result));
+                }
+                Effect::Operator { id, result } => {
+                    // As above.
+                    let _ = self.operators.remove(&id).map(|reply| reply.send(result));
+                }
+                // Nothing is proposed with the acknowledgement of the leader alone.
+                Effect::Acknowledge { .. } | Effect::Fate { .. } => {}
             }
         }
     }
@@ -53,8 +71,47 @@ impl Driver {
         }
         let progress = self.core.progress();
         self.shared.positions.last.store(progress.last.index.0, Ordering::Relaxed);
-        if self.writer.send(WriterJob::Write(std::mem::take(&mut self.writes))).is_err() {
+        if self.channels.writer.send(WriterJob::Write(std::mem::take(&mut self.writes))).is_err() {
             self.shared.set_fault("the log writer is gone");
+        }
+    }
+
+    /// A snapshot is fetched and restored: the core decides whether it is installed.
+    pub(super) fn fetched(&mut self, fetched: Option<Fetched>) {
+        let Some(fetched) = fetched else { return self.step(CoreEvent::SnapshotFailed) };
+        let meta = fetched.meta.clone();
+        self.fetched = Some(fetched);
+        self.step(CoreEvent::SnapshotFetched(meta));
+        if let Some(unused) = self.fetched.take() {
+            self.shared.discard(unused.state);
+        }
+    }
+
+    /// The fetched snapshot takes the place of the state. The apply thread goes over to it at once; what it had been
+    /// given before counts for a state that is gone.
+    fn install(&mut self, id: WriteId, meta: SnapshotMeta, log: LogAtInstall) {
+        let Some(Fetched { state, tables, .. }) = self.fetched.take_if(|fetched| fetched.meta == meta) else {
+            return self.shared.set_fault("a snapshot is to be installed that was not fetched");
+        };
+        // What was asked for before it comes before it.
+        self.send_writes();
+        self.written = id;
+        self.installing = Some((id, self.state));
+        self.state = state;
+        self.given = meta.last.index;
+        self.shared.positions.commit.fetch_max(meta.last.index.0, Ordering::Release);
+        let replaced = self.channels.apply.send(ApplyJob::Replace(state, tables)).is_ok();
+        let installs = self.channels.writer.send(WriterJob::Install { id, meta, log, state }).is_ok();
+        if !replaced || !installs {
+            self.shared.set_fault("the log writer or the apply thread is gone");
+        }
+    }
+
+    /// Once the install is durable, the state that it replaced can go.
+    pub(super) fn installed(&mut self, durable: WriteId) {
+        if let Some((_, old)) = self.installing.take_if(|(id, _)| *id <= durable) {
+            // It is gone only when the replica stops.
+            let _ = self.channels.apply.send(ApplyJob::Discard(old));
         }
     }
 
@@ -77,7 +134,7 @@ impl Driver {
                     ApplyJob::Logged { first: next, last: self.given }
                 }
             };
-            if self.apply.send(job).is_err() {
+            if self.channels.apply.send(job).is_err() {
                 self.shared.set_fault("the apply thread is gone");
             }
         }
@@ -103,7 +160,10 @@ impl Driver {
             Notice::Quarantined { index } => {
                 tracing::error!(%index, "the state differs from the group's: quarantined");
             }
-            Notice::Record(record) => tracing::debug!(?record, "a newer record of the group"),
+            Notice::Record(record) => {
+                self.shared.positions.epoch.fetch_max(record.epoch.0, Ordering::Relaxed);
+                tracing::debug!(?record, "a newer record of the group");
+            }
             Notice::Dropped(why) => tracing::debug!(why, "a message or an answer was refused"),
             Notice::Happened(what) => tracing::info!(?what, "a rare thing happened"),
             Notice::Unfrozen { .. } | Notice::Released => {}
@@ -115,6 +175,7 @@ impl Driver {
         tracing::warn!(epoch, "this node does not lead any more");
         self.serving = false;
         self.profile_in_flight = false;
+        self.upkeep.forget();
         let (logged, drafts) = (std::mem::take(&mut self.pending), std::mem::take(&mut self.drafts));
         let waiting: Vec<Waiters> = logged.into_iter().map(|pending| pending.waiters).collect();
         waiting.into_iter().for_each(|waiters| self.fail_released(waiters, &WriteError::LeadershipLost));

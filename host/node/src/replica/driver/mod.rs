@@ -13,7 +13,7 @@
 
 mod effects;
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -21,17 +21,22 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use mortise_core::digest::Digest;
 use mortise_core::entry::{Body, COMMANDS_MAX, Command, Entry, SessionChange};
+use mortise_core::group::NodeId;
 use mortise_core::ids::{Epoch, LogIndex, TenantId};
 use mortise_core::replica::{
-    Ack, Event as CoreEvent, Proposal, Refusal, Replica as Core, RequestId, Write as CoreWrite, WriteId,
+    Ack, Event as CoreEvent, Freshness, Message, MonoTime, OperatorCommand, Proposal, Read, ReadPermit,
+    Refusal, Replica as Core, RequestId, SnapshotMeta, View, Write as CoreWrite, WriteId,
 };
 use mortise_core::session::SessionKey;
 use mortise_core::time::LogTime;
-use tokio::sync::oneshot;
+use mortise_storage::StateId;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::admission::{Admission, Waiter};
 use super::api::{AnswerSink, Write, WriteError};
-use super::apply::ApplyJob;
+use super::apply::{ApplyJob, SnapshotReply};
+use super::fetch::Fetched;
+use super::log_reader::ReadJob;
 use super::machine::{EntryResult, Refused};
 use super::outside::Outside;
 use super::shared::{Shared, clock, uptime};
@@ -41,9 +46,6 @@ use super::writer::WriterJob;
 /// Events handled before the driver looks whether it can close an entry: bounds how long a busy channel can keep an
 /// idle log waiting.
 const EVENTS_PER_TURN: usize = 256;
-/// How often the driver looks at its clocks when nothing happens.
-const TICK: Duration = Duration::from_millis(100);
-
 /// Everything that can happen to the driver.
 pub(crate) enum Event {
     /// A client's writes, on the stream with this number; 0: no stream.
@@ -52,12 +54,33 @@ pub(crate) enum Event {
     Propose(Box<dyn FnOnce(&mut Numbers) -> Body + Send>, ProposalReply),
     /// Something happened outside of the replica.
     Outside(CoreEvent),
+    /// A peer's message, which takes its room in memory until it is handled.
+    Message(NodeId, Message, OwnedSemaphorePermit),
+    /// Somebody wants to read.
+    Read(Freshness, MonoTime, ReadReply),
+    /// An operator's command.
+    Operator(OperatorCommand, OperatorReply),
+    /// Somebody wants to see the replica.
+    View(oneshot::Sender<View>),
     /// The log writer made everything up to here durable.
     Durable(WriteId),
-    /// An entry was applied; the effect digest is now this one.
-    Applied(LogIndex, Digest, EntryResult),
-    /// A snapshot is complete, and the log that it covers can go; or it failed.
-    Snapshotted(Option<LogIndex>),
+    /// An entry was applied to a state.
+    Applied {
+        /// The state.
+        state: StateId,
+        /// The entry.
+        index: LogIndex,
+        /// The effect digest behind it.
+        digest: Digest,
+        /// What became of it.
+        result: EntryResult,
+    },
+    /// A snapshot of this state is complete, and the log that it covers can go; or it failed.
+    Snapshotted(StateId, Option<SnapshotMeta>),
+    /// Take a snapshot now.
+    TakeSnapshot(SnapshotReply),
+    /// A snapshot of the leader's is restored beside the present state; or it failed.
+    Fetched(Option<Fetched>),
     /// The replica cannot go on.
     Fault(String),
     /// Finish what was accepted, then stop.
@@ -66,6 +89,12 @@ pub(crate) enum Event {
 
 /// Where the result of a proposal goes: the entry's index, or why it was refused.
 pub(crate) type ProposalReply = oneshot::Sender<Result<Result<LogIndex, Refused>, WriteError>>;
+
+/// Where the permit of a read goes, or why there is none.
+pub(crate) type ReadReply = oneshot::Sender<Result<ReadPermit, Refusal>>;
+
+/// Where the answer to an operator goes.
+pub(crate) type OperatorReply = oneshot::Sender<Result<(), String>>;
 
 /// The numbers that a leader gives out.
 pub(crate) struct Numbers {
@@ -98,9 +127,7 @@ pub(crate) struct Driver {
     shared: Arc<Shared>,
     core: Core,
     outside: Arc<dyn Outside>,
-    events: Receiver<Event>,
-    writer: Sender<WriterJob>,
-    apply: Sender<ApplyJob>,
+    channels: Channels,
     admission: Admission,
     upkeep: Upkeep,
     numbers: Numbers,
@@ -120,29 +147,53 @@ pub(crate) struct Driver {
     /// The last write that was asked for, and the last one that is durable: in between, drafts gather.
     written: WriteId,
     durable: WriteId,
-    proposals: RequestId,
+    requests: RequestId,
+    reads: HashMap<RequestId, ReadReply>,
+    operators: HashMap<RequestId, OperatorReply>,
+    /// The state whose results count.
+    state: StateId,
+    /// The newest number given to a state.
+    newest_state: StateId,
+    /// A fetched snapshot, until the core says whether it is installed.
+    fetched: Option<Fetched>,
+    /// The install that is being written, and the state that it replaces.
+    installing: Option<(WriteId, StateId)>,
     /// Nothing is appended behind a change of the profile before it is applied, for entries name their profile.
     profile_in_flight: bool,
     shutdown: Option<oneshot::Sender<()>>,
 }
 
+/// Where a driver hears of things, and whom it tells what to do.
+pub(crate) struct Channels {
+    /// What happens.
+    pub(crate) events: Receiver<Event>,
+    /// The same, for those who make it happen.
+    pub(crate) inbox: Sender<Event>,
+    /// The log writer.
+    pub(crate) writer: Sender<WriterJob>,
+    /// The apply thread.
+    pub(crate) apply: Sender<ApplyJob>,
+    /// Who reads the log back.
+    pub(crate) reader: Sender<ReadJob>,
+}
+
 impl Driver {
-    /// A driver of `core`. `started` learns when it leads, and has applied its first entry.
+    /// A driver of `core`, with states up to `newest_state` in the database. `started` learns when it leads, and has
+    /// applied its first entry.
     pub(crate) fn new(
         shared: Arc<Shared>,
         core: Core,
         outside: Arc<dyn Outside>,
-        events: Receiver<Event>,
-        writer: Sender<WriterJob>,
-        apply: Sender<ApplyJob>,
-        started: ProposalReply,
+        channels: Channels,
+        newest_state: StateId,
+        started: Option<ProposalReply>,
     ) -> Self {
         let applied = shared.tables().applied;
         Self {
             admission: Admission::new(shared.clone()),
             upkeep: Upkeep::new(shared.clone()),
             numbers: Numbers { last_tenant: applied.last_tenant },
-            started: Some(started),
+            started,
             serving: false,
             last_time: applied.time,
             drafts: VecDeque::new(),
@@ -152,28 +203,32 @@ impl Driver {
             writes: Vec::new(),
             written: WriteId(0),
             durable: WriteId(0),
-            proposals: RequestId(0),
+            requests: RequestId(0),
+            reads: HashMap::new(),
+            operators: HashMap::new(),
+            state: shared.state(),
+            newest_state,
+            fetched: None,
+            installing: None,
             profile_in_flight: false,
             shutdown: None,
             shared,
             core,
             outside,
-            events,
-            writer,
-            apply,
+            channels,
         }
     }
 
     /// Runs until shut down or stopped by a fault.
     pub(crate) fn run(mut self) {
         while self.shared.fault.borrow().is_none() {
-            match self.events.recv_timeout(self.wait()) {
+            match self.channels.events.recv_timeout(self.wait()) {
                 Ok(event) => self.handle(event),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => break,
             }
             for _ in 0..EVENTS_PER_TURN {
-                let Ok(event) = self.events.try_recv() else { break };
+                let Ok(event) = self.channels.events.try_recv() else { break };
                 self.handle(event);
             }
             self.tick();
@@ -190,9 +245,24 @@ impl Driver {
             Event::Writes(writes, stream, sink) => self.writes(writes, stream, &sink),
             Event::Propose(make, reply) => self.propose(make, reply),
             Event::Outside(event) => self.step(event),
+            Event::Message(from, message, _room) => self.step(CoreEvent::Message { from, message }),
+            Event::Read(freshness, deadline, reply) => {
+                let id = self.next_request();
+                self.reads.insert(id, reply);
+                self.step(CoreEvent::Read(Read { id, freshness, deadline }));
+            }
+            Event::Operator(command, reply) => {
+                let id = self.next_request();
+                self.operators.insert(id, reply);
+                self.step(CoreEvent::Operator { id, command });
+            }
+            // Whoever asked may be gone.
+            Event::View(reply) => drop(reply.send(self.core.view())),
             Event::Durable(write) => self.on_durable(write),
-            Event::Applied(index, digest, result) => self.applied(index, digest, result),
-            Event::Snapshotted(index) => self.snapshotted(index),
+            Event::Applied { state, index, digest, result } => self.applied(state, index, digest, result),
+            Event::Snapshotted(state, meta) => self.snapshotted(state, meta),
+            Event::TakeSnapshot(reply) => self.take_snapshot(Some(reply)),
+            Event::Fetched(fetched) => self.fetched(fetched),
             Event::Fault(reason) => self.shared.set_fault(&reason),
             Event::Shutdown(done) => {
                 self.shared.stopping.store(true, Ordering::Release);
@@ -259,8 +329,7 @@ impl Driver {
             let payload = entry.encode();
             self.profile_in_flight = matches!(entry.body, Body::Profile(_));
             self.proposing = Some((entry, draft.waiters));
-            self.proposals = RequestId(self.proposals.0 + 1);
-            let proposal = Proposal { id: self.proposals, payload, ack: Ack::Committed };
+            let proposal = Proposal { id: self.next_request(), payload, ack: Ack::Committed };
             let effects = self.core.step(uptime(), CoreEvent::Propose(proposal));
             self.carry_out(effects);
             if self.profile_in_flight {
@@ -288,12 +357,17 @@ impl Driver {
 
     fn on_durable(&mut self, write: WriteId) {
         self.durable = self.durable.max(write);
+        self.installed(write);
         self.step(CoreEvent::Durable(write));
         // The next entry starts its way to the disk before anything else is looked at.
         self.append();
     }
 
-    fn applied(&mut self, index: LogIndex, digest: Digest, result: EntryResult) {
+    fn applied(&mut self, state: StateId, index: LogIndex, digest: Digest, result: EntryResult) {
+        if state != self.state {
+            // Of a state that a snapshot has replaced since.
+            return;
+        }
         if let Some(pending) = self.pending.pop_front_if(|pending| pending.entry.index == index) {
             if matches!(pending.entry.body, Body::Profile(_)) {
                 self.profile_in_flight = false;
@@ -313,33 +387,53 @@ impl Driver {
         self.step(CoreEvent::Applied { index, digest });
     }
 
-    fn snapshotted(&mut self, index: Option<LogIndex>) {
-        self.upkeep.snapshotted(index.is_some());
-        if let Some(index) = index {
+    fn snapshotted(&mut self, state: StateId, meta: Option<SnapshotMeta>) {
+        self.upkeep.snapshotted(meta.is_some());
+        if let Some(meta) = meta.filter(|_| state == self.state) {
+            let index = meta.last.index;
+            self.step(CoreEvent::SnapshotTaken(meta));
             // The writer is gone only when the replica stops.
-            let _ = self.writer.send(WriterJob::DropBelow(index.next()));
+            let _ = self.channels.writer.send(WriterJob::DropBelow(index.next()));
         }
     }
 
+    pub(super) fn take_snapshot(&mut self, reply: Option<SnapshotReply>) {
+        let generation = self.core.view().generation;
+        // The apply thread is gone only when the replica stops.
+        let _ = self.channels.apply.send(ApplyJob::Snapshot(generation, reply));
+    }
+
+    fn next_request(&mut self) -> RequestId {
+        self.requests = RequestId(self.requests.0 + 1);
+        self.requests
+    }
+
     fn wait(&self) -> Duration {
-        let due = self.upkeep.first_due().map_or(TICK, |due| Duration::from_millis(due.since(clock())));
-        due.clamp(Duration::from_millis(1), TICK)
+        let tick = self.outside.tick();
+        let due = self.upkeep.first_due().filter(|_| self.serving);
+        let due = due.map_or(tick, |due| Duration::from_millis(due.since(clock())));
+        due.clamp(Duration::from_millis(1), tick)
     }
 
     fn tick(&mut self) {
         self.step(CoreEvent::Tick);
         let now = Instant::now();
-        let time = self.last_time.next(clock());
-        if self.shutdown.is_some() || !self.serving {
+        if self.shutdown.is_some() {
             return;
         }
-        for body in self.upkeep.due(now, time) {
-            self.drafts.push_back(Draft { body, bytes: 0, waiters: Waiters::Nobody });
+        self.upkeep.check_disk(now);
+        if self.serving {
+            let time = self.last_time.next(clock());
+            for body in self.upkeep.due(now, time) {
+                self.drafts.push_back(Draft { body, bytes: 0, waiters: Waiters::Nobody });
+            }
         }
         if self.upkeep.wants_snapshot() {
-            // The apply thread is gone only when the replica stops.
-            let _ = self.apply.send(ApplyJob::Snapshot(None));
+            self.take_snapshot(None);
         }
+        let progress = self.core.progress();
+        self.shared.positions.last.store(progress.last.index.0, Ordering::Relaxed);
+        self.shared.positions.commit.fetch_max(progress.commit.0, Ordering::Relaxed);
         let (writes, bytes) = self.shared.in_flight.now();
         let applied = self.shared.positions.applied.load(Ordering::Relaxed);
         let commit = self.shared.positions.commit.load(Ordering::Relaxed);
@@ -351,8 +445,9 @@ impl Driver {
     /// Stops the threads and tells everybody who still waits.
     fn end(mut self) {
         self.shared.stopping.store(true, Ordering::Release);
-        let _ = self.writer.send(WriterJob::Stop);
-        let _ = self.apply.send(ApplyJob::Stop);
+        let _ = self.channels.writer.send(WriterJob::Stop);
+        let _ = self.channels.apply.send(ApplyJob::Stop);
+        self.outside.close();
         let fault = self.shared.fault.borrow().clone();
         let error = fault.map_or(WriteError::ShuttingDown, WriteError::Stopped);
         let waiting = self.pending.drain(..).map(|pending| pending.waiters);
@@ -364,7 +459,7 @@ impl Driver {
             // Whoever waited for the start may be gone.
             let _ = started.send(Err(error.clone()));
         }
-        while let Ok(event) = self.events.try_recv() {
+        while let Ok(event) = self.channels.events.try_recv() {
             match event {
                 Event::Writes(writes, _, sink) => self.admission.refuse(&writes, &sink, &error),
                 Event::Propose(_, reply) => drop(reply.send(Err(error.clone()))),

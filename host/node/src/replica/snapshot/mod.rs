@@ -12,17 +12,21 @@
 mod read;
 mod write;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use mortise_core::codec::{DecodeError, Reader, Writer};
 use mortise_core::digest::{Digest, StateDigest};
-use mortise_core::ids::{GroupId, PluginDigest, TenantId};
+use mortise_core::entry::Stamp;
+use mortise_core::group::Generation;
+use mortise_core::ids::{Epoch, GroupId, LogIndex, PluginDigest, TenantId};
 use mortise_core::layer::Layer;
 use mortise_core::profile::Profile;
+use mortise_core::replica::{EpochTable, Position, SnapshotMeta};
 use mortise_runtime::Plugin;
 use mortise_storage::snapshot::SnapshotError as FileError;
-use mortise_storage::state::{StateDbError, StateView};
+use mortise_storage::state::{StateDbError, StateId, StateView};
 
 use super::shared::Shared;
 use super::tables::{Applied, Tenant};
@@ -63,9 +67,11 @@ impl From<DecodeError> for SnapshotError {
 
 /// What a snapshot is made of: everything as of one applied index. It does not change while it is held.
 pub(crate) struct SnapshotSource {
+    pub state: StateId,
     pub view: StateView,
     pub applied: Applied,
     pub profile: Arc<Profile>,
+    pub epochs: BTreeMap<Epoch, LogIndex>,
     pub tenants: Vec<(TenantId, Tenant, Plugin)>,
 }
 
@@ -81,9 +87,33 @@ impl SnapshotSource {
             tenants: tenants.collect(),
             applied: tables.applied,
             profile: tables.profile.clone(),
+            epochs: tables.epochs.clone(),
+            state: shared.state(),
             view: shared.db.view(),
         }
     }
+}
+
+/// The name of the snapshot whose last entry is this one.
+pub(crate) fn snapshot_name(last: LogIndex) -> String {
+    format!("{:020}", last.0)
+}
+
+/// What the core is told of a snapshot of this state, in a history of this generation.
+pub(crate) fn meta_of(
+    applied: &Applied,
+    epochs: &BTreeMap<Epoch, LogIndex>,
+    profile: &Profile,
+    generation: Generation,
+) -> Result<SnapshotMeta, DecodeError> {
+    let starts = epochs.iter().map(|(epoch, first)| (*epoch, *first)).collect();
+    Ok(SnapshotMeta {
+        generation,
+        last: Position { epoch: applied.epoch, index: applied.index },
+        epochs: EpochTable::from_starts(starts).ok_or(DecodeError::Malformed { what: "epochs" })?,
+        digest: applied.digest,
+        stamp: Stamp { time: applied.time, profile: profile.version },
+    })
 }
 
 /// A snapshot's header.

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use mortise_core::digest::Context;
 use mortise_core::ids::{GroupId, PluginDigest, TenantId};
 use mortise_runtime::Runtime;
-use mortise_storage::{Section, SnapshotDecoder, SnapshotReader, StateDb};
+use mortise_storage::{Section, SnapshotDecoder, SnapshotReader, StateDb, StateId};
 
 use super::{GROUP, Header, RawPairs, SectionHeader, SnapshotError, TENANT, TenantSection};
 use crate::replica::admin::COMPONENT_BYTES_MAX;
@@ -95,9 +95,10 @@ pub(crate) fn check_export(input: &mut (impl Read + Seek)) -> Result<Bytes, Stri
     }
 }
 
-/// Rebuilds an empty state database from a group's snapshot.
+/// Builds the state `state`, of which there is nothing yet, from a snapshot of `group`.
 pub(crate) fn restore_group(
     db: &StateDb,
+    state: StateId,
     group: GroupId,
     runtime: &Runtime,
     mut file: SnapshotReader,
@@ -127,13 +128,13 @@ pub(crate) fn restore_group(
             return Err(failed(content("only tenants' sections may follow the tables")));
         };
         missing.remove(&section.id);
-        restore_tenant(db, group, &tables, &section, &mut file)?;
+        restore_tenant(db, state, &tables, &section, &mut file)?;
     }
     if let Some(tenant) = missing.first() {
         return Err(failed(content(&format!("it has no section for tenant {tenant}"))));
     }
     // The tables are published last: an interrupted restore is found as an empty database, and begins anew.
-    let mut batch = db.batch(group);
+    let mut batch = db.batch(state);
     for (key, value) in pairs {
         batch.put_meta(&key, &value)?;
     }
@@ -144,14 +145,14 @@ pub(crate) fn restore_group(
 
 fn restore_tenant(
     db: &StateDb,
-    group: GroupId,
+    state: StateId,
     tables: &Tables,
     section: &TenantSection,
     file: &mut SnapshotReader,
 ) -> Result<(), Fault> {
     let known = tables.plugins.get(&section.tenant.plugin);
     let known = known.ok_or_else(|| Fault::Snapshot(content("a tenant's plugin is not in its tables")))?;
-    let mut construction = Construction::begin(db, group, section.tenant.installation, section.id)?;
+    let mut construction = Construction::begin(db, state, section.tenant.installation, section.id)?;
     let context = Context { sequence: section.tenant.sequence, time: tables.applied.time, principal: None };
     restore_section(&known.plugin, &tables.profile, &mut construction, &context, section, file)?
         .map_err(|problem| Fault::Snapshot(SnapshotError::Content(problem)))

@@ -8,6 +8,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use crossbeam_channel::Sender;
 use mortise_core::digest::{Context, Digest, StateDigest, state_digest};
+use mortise_core::group::Generation;
 use mortise_core::ids::{Installation, LogIndex, TenantId};
 use mortise_core::state::{Direction, KeyRange, StateReader};
 use mortise_runtime::{Plugin, Runtime};
@@ -17,7 +18,7 @@ use tokio::sync::mpsc;
 
 use super::{
     GROUP, Header, RAW_CHUNK_BYTES, SectionHeader, SnapshotError, SnapshotSource, TENANT, TenantSection,
-    raw_pair,
+    meta_of, raw_pair, snapshot_name,
 };
 use crate::replica::api::{AdminError, SnapshotTaken};
 use crate::replica::apply::SnapshotReply;
@@ -45,8 +46,8 @@ impl Snapshots {
         Self { shared, events, busy: Arc::default() }
     }
 
-    /// Begins a snapshot of `source`; `reply` learns how it ended.
-    pub(crate) fn take(&self, source: SnapshotSource, reply: Option<SnapshotReply>) {
+    /// Begins a snapshot of `source`, whose history has this generation; `reply` learns how it ended.
+    pub(crate) fn take(&self, source: SnapshotSource, generation: Generation, reply: Option<SnapshotReply>) {
         if self.busy.swap(true, Ordering::AcqRel) {
             let busy = "a snapshot is being taken already: wait for it";
             let _ = reply.map(|reply| reply.send(Err(AdminError::FailedPrecondition(busy.into()))));
@@ -58,10 +59,13 @@ impl Snapshots {
             busy.store(false, Ordering::Release);
             match &taken {
                 // The driver is gone only when the replica stops.
-                Ok(taken) => drop(events.send(Event::Snapshotted(Some(taken.index)))),
+                Ok(_) => {
+                    let meta = meta_of(&source.applied, &source.epochs, &source.profile, generation);
+                    drop(events.send(Event::Snapshotted(source.state, meta.ok())));
+                }
                 Err(error) => {
                     tracing::error!(%error, "take a snapshot; the log is kept");
-                    let _ = events.send(Event::Snapshotted(None));
+                    let _ = events.send(Event::Snapshotted(source.state, None));
                 }
             }
             let _ = reply.map(|reply| reply.send(taken));
@@ -77,7 +81,7 @@ fn take(shared: &Arc<Shared>, source: &SnapshotSource) -> Result<SnapshotTaken, 
     let start = Instant::now();
     // What the snapshot covers must be durable in the state too, before any log is dropped.
     shared.db.persist().map_err(AdminError::internal)?;
-    let name = format!("{:020}", source.applied.index.0);
+    let name = snapshot_name(source.applied.index);
     let info = write_group(shared, source, &name).map_err(AdminError::internal)?;
     shared.positions.snapshot.store(source.applied.index.0, Ordering::Relaxed);
     shared.metrics.snapshot(start.elapsed(), info.bytes);
@@ -99,7 +103,7 @@ fn header(shared: &Shared, source: &SnapshotSource, kind: u8) -> Bytes {
 fn write_group(shared: &Arc<Shared>, source: &SnapshotSource, name: &str) -> Result<SnapshotInfo, Fault> {
     let disk = shared.disk.clone();
     let mut file = SnapshotWriter::create(disk, name, &header(shared, source, GROUP)).map_err(failed)?;
-    write_tables(shared, source, &mut file)?;
+    write_tables(source, &mut file)?;
     for (id, tenant, plugin) in &source.tenants {
         write_tenant(shared, source, *id, tenant, plugin, &mut file)?;
     }
@@ -110,11 +114,11 @@ fn failed(error: impl Into<SnapshotError>) -> Fault {
     Fault::Snapshot(error.into())
 }
 
-fn write_tables(shared: &Shared, source: &SnapshotSource, file: &mut dyn Sections) -> Result<(), Fault> {
+fn write_tables(source: &SnapshotSource, file: &mut dyn Sections) -> Result<(), Fault> {
     file.begin_section(&SectionHeader::Tables.encode()).map_err(failed)?;
     let mut chunk = Vec::with_capacity(2 * RAW_CHUNK_BYTES);
     for kind in IN_SNAPSHOTS {
-        for pair in source.view.meta_scan(shared.group, &[kind]) {
+        for pair in source.view.meta_scan(source.state, &[kind]) {
             let (key, value) = pair?;
             raw_pair(&mut chunk, &key, &value);
             flush(&mut chunk, RAW_CHUNK_BYTES, file)?;
@@ -143,7 +147,7 @@ fn write_tenant(
     plugin: &Plugin,
     file: &mut dyn Sections,
 ) -> Result<(), Fault> {
-    let state = source.view.reader(shared.group, tenant.installation, id);
+    let state = source.view.reader(source.state, tenant.installation, id);
     let digest = state_digest(state.as_ref()).map_err(|error| Fault::Runtime(error.into()))?;
     let trial = try_plugin(shared, source, id, tenant, plugin, digest)?;
     let note = trial.as_ref().map_or_else(|why| format!("raw: {why}"), |()| "plugin".to_owned());
@@ -184,8 +188,8 @@ fn try_plugin(
     /// Chunks on their way from `snapshot` to `restore`.
     const PIPE_CHUNKS: usize = 16;
     let (chunks, incoming) = crossbeam_channel::bounded::<Bytes>(PIPE_CHUNKS);
-    let mut trial = Construction::begin(&shared.db, shared.group, TRIAL, id)?;
-    let state: Arc<dyn StateReader> = source.view.reader(shared.group, tenant.installation, id);
+    let mut trial = Construction::begin(&shared.db, source.state, TRIAL, id)?;
+    let state: Arc<dyn StateReader> = source.view.reader(source.state, tenant.installation, id);
     let context = Context { sequence: tenant.sequence, time: source.applied.time, principal: None };
     let (written, restored) = std::thread::scope(|scope| {
         let writing = scope.spawn(|| {
@@ -254,7 +258,7 @@ fn write_export(
     let stream = std::io::BufWriter::with_capacity(RAW_CHUNK_BYTES, ChunkStream(chunks));
     let mut file =
         SnapshotEncoder::new(stream, "the export", &header(shared, source, TENANT)).map_err(failed)?;
-    let component = crate::replica::records::component(&shared.db, shared.group, tenant.plugin)?;
+    let component = crate::replica::records::component(&shared.db, source.state, tenant.plugin)?;
     file.begin_section(&SectionHeader::Component(tenant.plugin).encode()).map_err(failed)?;
     for part in component.unwrap_or_default().chunks(RAW_CHUNK_BYTES) {
         file.write(part).map_err(failed)?;
