@@ -5,11 +5,11 @@ use std::time::Instant;
 
 use anyhow::Result;
 use bytes::Bytes;
-use mortise_core::ids::{Epoch, GroupId, Installation, TenantId};
+use mortise_core::ids::{Epoch, Installation, TenantId};
 use mortise_core::layer::Layer;
 use mortise_storage::disk::RealDisk;
 use mortise_storage::log::{Log, LogOptions, LogRecord};
-use mortise_storage::state::{StateDb, StateDbOptions};
+use mortise_storage::state::{StateDb, StateDbOptions, StateId};
 use tempfile::TempDir;
 
 use super::key;
@@ -74,7 +74,7 @@ fn state(report: &mut Report, folder: &TempDir, puts: usize) -> Result<()> {
             layer.put(key((round * puts + put) as u64), value.clone());
         }
         let start = Instant::now();
-        let mut batch = db.batch(GroupId(1));
+        let mut batch = db.batch(StateId(1));
         batch.apply(Installation(1), TenantId(1), &layer)?;
         batch.commit()?;
         commits.add_us(start.elapsed(), puts);
