@@ -1,18 +1,22 @@
 //! `mortise events`: what happens to the groups of a cluster, as etcd tells it.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::Args;
 use mortise_coordination::{
-    Change, Config, Coordination, Coordinator, Etcd, EtcdConfig, History, Interest, RoleChange, RoleEvent,
-    RoleEvents, Tls, Told, Viewpoint,
+    Change, Config, Coordination, CoordinationError, Coordinator, Etcd, EtcdConfig, History, Interest,
+    RoleChange, RoleEvent, RoleEvents, Tls, Told, Viewpoint,
 };
 use mortise_core::ids::GroupId;
 use serde_json::{Value, json};
 
 use crate::context::Context;
 use crate::output;
+
+/// How often it is looked whether etcd answers.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// Its arguments.
 #[derive(Args, Debug)]
@@ -87,9 +91,23 @@ pub(crate) async fn run(arguments: EventsArguments, context: &Context) -> anyhow
     if !arguments.follow {
         return Ok(());
     }
+    let (mut look, mut is_away) = (tokio::time::interval(LOOK_EVERY), false);
     loop {
-        show(&events.next().await, context)?;
+        tokio::select! {
+            told = events.next() => show(&told, context)?,
+            _ = look.tick() => is_away = say_whether_away(coordination.problem(), is_away),
+        }
     }
+}
+
+/// Says on standard error that etcd does not answer, or does again: else silence could mean either.
+fn say_whether_away(problem: Option<CoordinationError>, was_away: bool) -> bool {
+    match &problem {
+        Some(problem) if !was_away => eprintln!("mortise: {problem}; trying again"),
+        None if was_away => eprintln!("mortise: etcd answers again"),
+        _ => {}
+    }
+    problem.is_some()
 }
 
 fn show(told: &Told, context: &Context) -> anyhow::Result<()> {
