@@ -49,16 +49,10 @@ pub enum PeerError {
 
 impl From<Status> for PeerError {
     fn from(status: Status) -> Self {
-        match status.code() {
-            // What the transport says where a connection ends in the middle.
-            Code::Unavailable | Code::Cancelled | Code::Unknown if !said_by_peer(&status) => Self::Broken,
-            Code::DeadlineExceeded => Self::Timeout,
-            code => Self::Refused { code, message: status.message().to_string() },
+        // A status that came over the wire has no source; one that was made of a failure of the transport has.
+        if std::error::Error::source(&status).is_some() {
+            return Self::Broken;
         }
+        Self::Refused { code: status.code(), message: status.message().to_string() }
     }
-}
-
-/// A status that came over the wire has no source: one that was made of a failure here has.
-fn said_by_peer(status: &Status) -> bool {
-    std::error::Error::source(status).is_none()
 }

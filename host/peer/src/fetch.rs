@@ -7,6 +7,7 @@ use mortise_core::ids::{GroupId, LogIndex};
 use mortise_proto::v1;
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
+use tonic::Code;
 
 use crate::error::PeerError;
 use crate::link::{Backoff, connection};
@@ -75,7 +76,7 @@ fn may_pass(error: &PeerError) -> bool {
     match error {
         PeerError::Broken | PeerError::Timeout => true,
         PeerError::Refused { code, .. } => {
-            matches!(code, tonic::Code::Unavailable | tonic::Code::ResourceExhausted)
+            matches!(code, Code::Unavailable | Code::ResourceExhausted)
         }
         _ => false,
     }

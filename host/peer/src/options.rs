@@ -39,13 +39,14 @@ pub struct Options {
     /// A dial, with its TLS handshake and its first ping, takes no longer than this, and so does the beginning of a call.
     /// Default 1 s.
     pub connect_timeout: Duration,
-    /// A question to a peer, for its memory or its status, is given up after this time. Default 5 s.
+    /// A question to a peer, for its memory or its status, is given up after this time, on both sides. Default 5 s.
     pub answer_timeout: Duration,
     /// The first wait before a broken link is dialled again. Doubles with each failure. Default 50 ms.
     pub redial_min: Duration,
     /// No wait is longer. Default 2 s.
     pub redial_max: Duration,
-    /// Most bytes of one message. Default 80 MiB: an entry of 64 MiB and what goes with it.
+    /// Most bytes of one message. Default 80 MiB: an entry of 64 MiB and what goes with it. A hostile member can make this
+    /// node hold [`STREAMS_MAX`] times as much: where entries are smaller, in all of the cluster, give less.
     pub message_bytes_max: usize,
     /// Most messages that wait in one queue, of a replication stream or of a link's control messages. Default 1024.
     pub queue_messages_max: usize,

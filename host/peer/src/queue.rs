@@ -1,8 +1,8 @@
 //! A bounded queue of messages on their way to a peer.
 
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 
 use futures::Stream;
@@ -10,6 +10,7 @@ use mortise_core::replica::{Body, Message};
 use tokio::sync::mpsc;
 
 use crate::options::Options;
+use crate::stop::locked;
 
 /// Where messages are put. Never waits.
 #[derive(Clone, Debug)]
@@ -19,12 +20,17 @@ pub(crate) struct QueueSender {
     bytes_max: usize,
 }
 
-/// Where they come out, in order; ends when nobody can put any more.
+/// Where they come out, in order; ends when nobody can put any more, or [`Contents`] is dropped.
 #[derive(Debug)]
 pub(crate) struct QueueReceiver {
-    messages: mpsc::Receiver<Message>,
+    messages: Arc<Mutex<Option<mpsc::Receiver<Message>>>>,
     bytes: Arc<AtomicUsize>,
 }
+
+/// What waits in a queue, and is forgotten with this. The receiver may lie where nobody can reach it: HTTP/2 keeps the
+/// body of a request as long as the other side does not read it. Drop the sender first, which wakes the receiver.
+#[derive(Debug)]
+pub(crate) struct Contents(Arc<Mutex<Option<mpsc::Receiver<Message>>>>);
 
 /// The queue is full, or nobody reads it any more.
 #[derive(Debug)]
@@ -35,7 +41,7 @@ pub(crate) fn queue(options: &Options) -> (QueueSender, QueueReceiver) {
     let bytes = Arc::new(AtomicUsize::new(0));
     let sender =
         QueueSender { messages: sender, bytes: Arc::clone(&bytes), bytes_max: options.queue_bytes_max };
-    (sender, QueueReceiver { messages: receiver, bytes })
+    (sender, QueueReceiver { messages: Arc::new(Mutex::new(Some(receiver))), bytes })
 }
 
 impl QueueSender {
@@ -51,11 +57,25 @@ impl QueueSender {
     }
 }
 
+impl QueueReceiver {
+    pub(crate) fn contents(&self) -> Contents {
+        Contents(Arc::clone(&self.messages))
+    }
+}
+
+impl Drop for Contents {
+    fn drop(&mut self) {
+        locked(&self.0).take();
+    }
+}
+
 impl Stream for QueueReceiver {
     type Item = Message;
 
-    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Message>> {
-        let next = self.messages.poll_recv(context);
+    fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Message>> {
+        let mut messages = locked(&self.messages);
+        let Some(messages) = messages.as_mut() else { return Poll::Ready(None) };
+        let next = messages.poll_recv(context);
         if let Poll::Ready(Some(message)) = &next {
             self.bytes.fetch_sub(payload_bytes(message), Ordering::Relaxed);
         }
@@ -112,5 +132,17 @@ mod tests {
         drop(sender);
         assert_eq!(receiver.by_ref().count().await, 3);
         assert_eq!(receiver.bytes.load(Ordering::Relaxed), 0);
+    }
+
+    #[tokio::test]
+    async fn what_waits_is_forgotten_with_the_contents() {
+        let (sender, mut receiver) = queue(&Options::default());
+        let contents = receiver.contents();
+        sender.push(append(1)).expect("room");
+        sender.push(append(1)).expect("room");
+        assert!(receiver.next().await.is_some());
+        drop(contents);
+        assert!(receiver.next().await.is_none());
+        sender.push(append(1)).expect_err("nobody reads it");
     }
 }

@@ -88,15 +88,24 @@ impl Streams {
         Self { open: Mutex::default(), newest: AtomicU64::new(0) }
     }
 
-    /// Makes a stream known; the one that had its name ends. It is known until the ticket is dropped.
+    /// Makes a stream known, until the ticket is dropped. The one that had its name ends; and of those that were opened there, each
+    /// that the same leader had for the same group: it has given them up, and perhaps cannot say so, because nobody reads them.
     pub(crate) fn enter(shared: &Arc<Shared>, key: Key) -> (Ticket, QueueReceiver) {
         let (sender, receiver) = queue(&shared.options);
         let end = Arc::new(End { stop: Stop::new(), quiet: AtomicBool::new(false) });
         let number = shared.streams.newest.fetch_add(1, Ordering::Relaxed);
         let entry = Entry { number, queue: sender, end: Arc::clone(&end) };
-        if let Some(before) = locked(&shared.streams.open).insert(key, entry) {
-            before.end.stop.stop();
-        }
+        let mut open = locked(&shared.streams.open);
+        open.retain(|other, entry| {
+            let is_one = (other.group, other.peer, other.opened) == (key.group, key.peer, key.opened);
+            let stays = !is_one || (key.opened == Opened::Here && other.stream != key.stream);
+            if !stays {
+                entry.end.stop.stop();
+            }
+            stays
+        });
+        open.insert(key, entry);
+        drop(open);
         (Ticket { shared: Arc::clone(shared), key, number, end }, receiver)
     }
 
@@ -148,6 +157,7 @@ impl Drop for Ticket {
 pub(crate) fn open(shared: &Arc<Shared>, group: GroupId, peer: NodeId, stream: StreamId) {
     let key = Key { group, peer, stream, opened: Opened::Here };
     let (ticket, receiver) = Streams::enter(shared, key);
+    let contents = receiver.contents();
     let of_task = Arc::clone(shared);
     shared.spawn(async move {
         let ended = match of_task.member(peer) {
@@ -160,6 +170,7 @@ pub(crate) fn open(shared: &Arc<Shared>, group: GroupId, peer: NodeId, stream: S
         };
         let quiet = ticket.end.quiet.load(Ordering::Relaxed);
         drop(ticket);
+        drop(contents);
         if !quiet {
             if let Err(error) = ended {
                 tracing::debug!(peer = peer.0, group = group.0, stream = stream.0, %error, "stream closed");

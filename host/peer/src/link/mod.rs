@@ -165,6 +165,7 @@ async fn keep(shared: &Arc<Shared>, member: &Member) {
                     view.connection = Some(connection);
                     view.round_trip = Some(round_trip);
                 });
+                tracing::info!(peer = member.node.0, address = link.address(), "peer connected");
                 let error = tend(shared, member, client, controls).await;
                 // One that breaks at once is no success: it is dialled again ever more slowly.
                 if made.elapsed() > options.ping_every {

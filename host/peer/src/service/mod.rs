@@ -52,6 +52,12 @@ impl PeerService {
         self.shared.local().ok_or_else(|| Status::unavailable("this node stops"))
     }
 
+    /// A group that hangs does not answer, and must not gather questions.
+    async fn answer<T>(&self, answer: impl Future<Output = T>) -> Result<T, Status> {
+        let late = |_| Status::deadline_exceeded("the group does not answer");
+        timeout(self.shared.options.answer_timeout, answer).await.map_err(late)
+    }
+
     /// Takes control messages until the peer ends the call. A group that has no room for so long loses its message.
     async fn control_of(
         &self,
@@ -152,7 +158,8 @@ impl Peer for PeerService {
         request: Request<v1::MemoryRequest>,
     ) -> Result<Response<v1::MemoryResponse>, Status> {
         guest::admit_opening(&self.shared, request.metadata())?;
-        let memory = self.local()?.memory(GroupId(request.into_inner().group)).await;
+        let local = self.local()?;
+        let memory = self.answer(local.memory(GroupId(request.into_inner().group))).await?;
         memory.map(|memory| Response::new(memory_to_wire(memory))).map_err(|refusal| refused(&refusal))
     }
 
@@ -161,7 +168,8 @@ impl Peer for PeerService {
         request: Request<v1::MemberStatusRequest>,
     ) -> Result<Response<v1::MemberStatusResponse>, Status> {
         guest::admit_opening(&self.shared, request.metadata())?;
-        let status = self.local()?.status(GroupId(request.into_inner().group)).await;
+        let local = self.local()?;
+        let status = self.answer(local.status(GroupId(request.into_inner().group))).await?;
         status.map(|status| Response::new(status_to_wire(status))).map_err(|refusal| refused(&refusal))
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use mortise_core::group::NodeId;
+use mortise_core::ids::GroupId;
 use mortise_core::replica::StreamId;
 use mortise_peer::{Options, PeerError};
 
@@ -18,7 +19,7 @@ async fn busy() -> (Node, Node, Gate, usize) {
     one.knows(&[(&two, gate.address())]);
     let before = alive_tasks();
     for stream in 1..=20 {
-        one.peers.open_stream(GROUP, TWO, StreamId(stream));
+        one.peers.open_stream(GroupId(stream), TWO, StreamId(stream));
         one.notes.hears(&Told::Opened(TWO, StreamId(stream))).await;
     }
     assert!(alive_tasks() > before + 20);

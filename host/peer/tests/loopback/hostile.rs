@@ -77,9 +77,11 @@ async fn attacked(options: Options) -> (Node, Node, PeerClient<Channel>) {
 /// A stream on which nothing is said. It is reset when both are dropped: without its end the request would live on.
 type Open = (mpsc::Sender<v1::PeerMessage>, Streaming<v1::PeerMessage>);
 
-async fn open(attacker: &mut PeerClient<Channel>, stream: u64) -> Result<Open, Status> {
+async fn open(attacker: &mut PeerClient<Channel>, group: u64, stream: u64) -> Result<Open, Status> {
     let (sender, messages) = mpsc::channel(1);
-    let call = attacker.replicate(Claim::honest().on_stream(stream, ReceiverStream::new(messages))).await?;
+    let mut request = Claim::honest().on_stream(stream, ReceiverStream::new(messages));
+    request.metadata_mut().insert("mortise-group", group.into());
+    let call = attacker.replicate(request).await?;
     Ok((sender, call.into_inner()))
 }
 
@@ -245,7 +247,7 @@ async fn a_peer_has_so_many_streams_and_no_more() {
     let before = alive_tasks();
     let mut calls = Vec::new();
     for stream in 1..=STREAMS_MAX as u64 {
-        calls.push(open(&mut attacker, stream).await.unwrap());
+        calls.push(open(&mut attacker, stream, 1).await.unwrap());
     }
     let more = attacker.replicate(Claim::honest().on_stream(1000, silence())).await.unwrap_err();
     assert_eq!(more.code(), Code::ResourceExhausted);
@@ -257,13 +259,20 @@ async fn a_peer_has_so_many_streams_and_no_more() {
 }
 
 #[tokio::test]
-async fn a_newer_stream_of_the_same_name_ends_the_older_one() {
+async fn a_newer_stream_of_the_same_leader_and_group_ends_the_older_one() {
     let (_one, two, mut attacker) = attacked(quick()).await;
-    let older = attacker.replicate(Claim::honest().on_stream(1, silence())).await.unwrap();
-    let newer = attacker.replicate(Claim::honest().on_stream(1, silence())).await.unwrap();
-    assert_eq!(end_of(older.into_inner()).await.unwrap_err().code(), Code::Aborted);
-    two.peers.send(NodeId(1), crate::node::durable(1, 1));
-    assert!(newer.into_inner().message().await.unwrap().is_some());
+    let (_other, mut untouched) = open(&mut attacker, GROUP.0 + 1, 1).await.unwrap();
+    for (older, newer) in [(1, 1), (2, 3), (9, 4)] {
+        let (_before, ends) = open(&mut attacker, GROUP.0, older).await.unwrap();
+        let (_after, mut lives) = open(&mut attacker, GROUP.0, newer).await.unwrap();
+        assert_eq!(end_of(ends).await.unwrap_err().code(), Code::Aborted);
+        two.peers.send(NodeId(1), crate::node::durable(newer, 1));
+        assert!(lives.message().await.unwrap().is_some());
+    }
+    let mut elsewhere = crate::node::durable(1, 1);
+    elsewhere.fence.group.0 += 1;
+    two.peers.send(NodeId(1), elsewhere);
+    assert!(untouched.message().await.unwrap().is_some());
 }
 
 #[tokio::test]
@@ -283,7 +292,7 @@ async fn who_opens_and_closes_quickly_is_slowed_down_and_leaves_nothing() {
     let before = alive_tasks();
     let mut refused = 0;
     for stream in 1..=2000 {
-        match open(&mut attacker, stream).await {
+        match open(&mut attacker, stream, 1).await {
             Ok(call) => drop(call),
             Err(status) => {
                 assert_eq!(status.code(), Code::ResourceExhausted, "{status}");

@@ -117,6 +117,26 @@ async fn a_stream_whose_queue_is_full_is_closed_once_and_told() {
     assert_eq!(two.notes.count(|told| *told == Told::Message(ONE, append(1, 201, 1))), 0);
 }
 
+/// HTTP/2 keeps what was given to it as long as the other side does not read.
+#[tokio::test]
+async fn streams_that_nobody_reads_do_not_pile_up() {
+    let (one, two) = pair(quick()).await;
+    let before = one.settle(&two).await;
+    two.notes.has_room.send_replace(false);
+    for stream in 1..=20 {
+        one.peers.open_stream(GROUP, TWO, StreamId(stream));
+        one.notes.hears(&opened(TWO, stream)).await;
+        for index in 1..=100 {
+            one.peers.send(TWO, append(stream, index, 1 << 20));
+        }
+        one.notes.hears(&closed(TWO, stream)).await;
+    }
+    // The newest one may hang; those before are gone.
+    tasks_are(before + 5).await;
+    two.notes.has_room.send_replace(true);
+    tasks_are(before).await;
+}
+
 /// The follower's side of the same.
 #[tokio::test]
 async fn a_follower_that_is_not_heard_closes_the_stream() {
