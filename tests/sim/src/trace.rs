@@ -20,12 +20,6 @@ impl Fingerprint {
         what.hash(self);
     }
 
-    pub(crate) fn of<T: Hash + ?Sized>(what: &T) -> u64 {
-        let mut print = Self::default();
-        print.add(what);
-        print.value()
-    }
-
     pub(crate) fn value(&self) -> u64 {
         let mut mixed = self.0;
         mixed = (mixed ^ (mixed >> 32)).wrapping_mul(0xd6e8_feb8_6659_fd93);

@@ -202,6 +202,7 @@ impl World {
         if kept < self.oracle.reference.last().index {
             self.observed.cut = self.observed.record.generation;
         }
+        self.restart_clients();
         let lost = self.oracle.cut(kept)?;
         self.coverage.count_if(lost > 0, Seldom::AcknowledgedGivenUp);
         Ok(())

@@ -5,7 +5,6 @@ use mortise_core::ids::LogIndex;
 use mortise_core::replica::{Body, LogEntry, Message, Position, RoleKind, SnapshotMeta, Write};
 
 use crate::coverage::Seldom;
-use crate::trace::Fingerprint;
 use crate::world::{Checked, Violation, World};
 
 impl World {
@@ -14,13 +13,17 @@ impl World {
     pub(super) fn committed_entries_never_change(&mut self, id: NodeId) -> Checked {
         let node = self.node(id);
         let Some(process) = &node.process else { return Ok(()) };
-        let (view, before) = (&process.view, process.watched.commit);
+        let (view, watched) = (&process.view, &process.watched);
         // It may have committed and stepped down in one step.
-        let (commit, leads) = (view.commit, view.role == RoleKind::Leader || process.watched.led);
-        if commit == before || view.generation < self.observed.cut {
+        let (commit, leads) = (view.commit, view.role == RoleKind::Leader || watched.led);
+        // Who takes up a new history brings what it knows to be committed: the first leader of a history that an
+        // operator began anew makes it part of that, though another history may have given it up before.
+        let takes_up = view.generation > watched.generation;
+        if (commit == watched.commit && !takes_up) || view.generation < self.observed.cut {
             return Ok(());
         }
         // What was given up has to be committed again.
+        let before = if takes_up { LogIndex(0) } else { watched.commit };
         let before = before.min(self.oracle.reference.last().index);
         for index in before.0 + 1..=commit.0 {
             let index = LogIndex(index);
@@ -45,8 +48,12 @@ impl World {
                     );
                 }
                 None => {
-                    let Some(entry) = self.node(id).disk.written.entry(index).cloned() else {
-                        return Violation::of("I2", format!("node {id} commits {at:?} without having it"));
+                    // A snapshot may have taken its place in the log.
+                    let Some((_, entry)) = self.observed.entries.get(&at).cloned() else {
+                        return Violation::of(
+                            "I2",
+                            format!("node {id} commits {at:?}, which nobody appended"),
+                        );
                     };
                     self.oracle.commit(&entry)?;
                     self.observed.disk_changed = true;
@@ -88,9 +95,9 @@ impl World {
     fn logs_match(&mut self, id: NodeId, previous: Position, entries: &[LogEntry]) -> Checked {
         let mut previous = previous;
         for entry in entries {
-            let is = (previous, Fingerprint::of(&entry.payload));
-            let known = *self.observed.entries.entry(entry.at).or_insert(is);
-            if known != is || entry.at.index != previous.index.next() || entry.at.epoch < previous.epoch {
+            let known = self.observed.entries.entry(entry.at).or_insert_with(|| (previous, entry.clone()));
+            let is = known.0 == previous && known.1.payload == entry.payload;
+            if !is || entry.at.index != previous.index.next() || entry.at.epoch < previous.epoch {
                 let what =
                     format!("node {id} appends {:?} after {previous:?}, known after {:?}", entry.at, known.0);
                 return Violation::of("I3", what);

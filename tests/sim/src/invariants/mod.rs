@@ -16,7 +16,7 @@ use std::hash::BuildHasherDefault;
 
 use mortise_core::group::{BootId, Generation, GroupRecord, Incarnation, NodeId};
 use mortise_core::ids::{Epoch, LogIndex};
-use mortise_core::replica::Position;
+use mortise_core::replica::{LogEntry, Position};
 
 use crate::trace::Fingerprint;
 use crate::world::{Checked, World};
@@ -32,8 +32,8 @@ pub(crate) struct Observed {
     pub(crate) disk_changed: bool,
     /// Who led each epoch.
     leaders: BTreeMap<Epoch, (NodeId, BootId)>,
-    /// Every entry that was ever appended: what stood before it, and a hash of its bytes.
-    entries: HashMap<Position, (Position, u64), BuildHasherDefault<Fingerprint>>,
+    /// Every entry that was ever appended, and what stood before it.
+    entries: HashMap<Position, (Position, LogEntry), BuildHasherDefault<Fingerprint>>,
     /// Every incarnation under which a copy was ever to count.
     lives: BTreeSet<Incarnation>,
     /// Members whose copy was lost and is not in sync again.
@@ -88,6 +88,12 @@ impl World {
             self.enough_copies_are_eligible()?;
         }
         Ok(())
+    }
+
+    /// Whether a replica is still in a history that an operator has given up. What it says is true of that history: a
+    /// leader that was cut off may hear late that a write of it is everywhere, and tell so.
+    pub(crate) fn is_given_up(&self, id: NodeId) -> bool {
+        self.node(id).process.as_ref().is_some_and(|process| process.view.generation < self.observed.cut)
     }
 
     /// Where a replica's log, or the snapshot before it, has the entry at `index`.

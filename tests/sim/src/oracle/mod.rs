@@ -176,10 +176,23 @@ impl Oracle {
     }
 
     /// I9, I14: a client is told what a read saw.
-    pub(crate) fn read(&mut self, key: Key, freshness: Freshness, saw: Register, floor: Floor) -> Checked {
+    ///
+    /// A replica in a history that was given up shows what is true there; but no read that has to be the newest may
+    /// begin there after the history that counts has begun.
+    pub(crate) fn read(
+        &mut self,
+        key: Key,
+        freshness: Freshness,
+        saw: Register,
+        floor: Floor,
+        given_up: bool,
+    ) -> Checked {
         self.reads += 1;
-        let floor = self.version(floor);
         let strict = matches!(freshness, Freshness::Linearizable | Freshness::Lease);
+        if given_up && !(strict && floor.cuts == self.cuts) {
+            return Ok(());
+        }
+        let floor = self.version(floor);
         if !strict && self.reference.was_given_up(key, saw) {
             return Ok(());
         }

@@ -37,6 +37,8 @@ pub(crate) struct Request {
     pub(crate) wish: Wish,
     /// What a read has to see, set when it reaches the node.
     pub(crate) floor: Floor,
+    /// How many unclean starts there had been when it was sent.
+    pub(crate) history: u64,
 }
 
 /// What a node says.
@@ -166,7 +168,8 @@ impl World {
         let Some(current) = &mut state.current else { return };
         current.attempt += 1;
         let (op, attempt, wish) = (current.op, current.attempt, current.wish);
-        let request = Request { client, op, attempt, wish, floor: Floor::default() };
+        let history = self.operator.unclean_starts;
+        let request = Request { client, op, attempt, wish, floor: Floor::default(), history };
         let patience = self.random.between(self.unit / 2, 2 * self.unit);
         self.at(self.now + patience, Happening::ClientGivesUp { client, op, attempt });
         if self.random.chance(self.profile.client_loss) {
@@ -215,6 +218,19 @@ impl World {
         self.clients[client].current = None;
         let think = self.random.between(0, self.profile.think);
         self.at(self.now + think, Happening::ClientWakes(client));
+    }
+
+    /// An operator has let a node go on with what it has. The index that names a session may be given out again, to
+    /// another client: so clients are started anew, as operators are told, and none of them uses what it had.
+    pub(crate) fn restart_clients(&mut self) {
+        self.operator.unclean_starts += 1;
+        for client in 0..self.clients.len() {
+            self.clients[client].session = None;
+            let current = self.clients[client].current.as_ref();
+            if current.is_some_and(|current| matches!(current.wish, Wish::Write { .. } | Wish::Open)) {
+                self.client_is_done(client);
+            }
+        }
     }
 
     /// An answer arrives.

@@ -239,9 +239,14 @@ impl World {
         let source = self.node(from);
         // A wrong state that half of the group had installed would be the right one.
         let fits = |snapshot: &&Snapshot| snapshot.meta == meta && !snapshot.state.tainted;
-        let offered = source.disk.snapshot.as_ref().filter(fits).cloned();
+        let held = source.disk.snapshot.as_ref();
+        let wrong = held.is_some_and(|snapshot| snapshot.meta == meta && snapshot.state.tainted);
+        let offered = held.filter(fits).cloned();
         let reached =
             source.alive().is_some() && self.network.passes(id, from) && self.network.passes(from, id);
+        if wrong && reached {
+            self.doubt(from);
+        }
         if let Some(process) = &mut self.node_mut(id).process {
             process.fetching = false;
         }

@@ -14,7 +14,14 @@ pub(crate) struct Operator {
     pending: BTreeMap<RequestId, String>,
     /// Every member that held committed entries is destroyed: this node is to go on with what it has.
     pub(crate) survivor: Option<NodeId>,
+    /// How often one of them did.
+    pub(crate) unclean_starts: u64,
+    /// A node whose snapshots were found to be wrong, and since when that is known.
+    doubted: Option<(NodeId, u64)>,
 }
+
+/// How long a group has to find out by itself that a state is wrong, in units.
+const DOUBT: u64 = 8;
 
 impl World {
     /// Gives a command to a node.
@@ -43,6 +50,12 @@ impl World {
     /// Looks after what only an operator can decide.
     pub(super) fn operator_looks(&mut self) -> Checked {
         self.at(self.now + self.unit / 2, Happening::Operator);
+        // A change of the set that was under way may have brought in a copy that holds everything: nothing is to be given
+        // up then, and what the operator asked for before cannot come true, because the record is another one now.
+        let record = &self.observed.record;
+        if record.isr.union(&record.elr).any(|id| self.is_whole(*id)) {
+            self.operator.survivor = None;
+        }
         if let Some(survivor) = self.operator.survivor {
             // What it has is known once it is on its disk.
             let ready = self.node(survivor).alive().is_some() && !self.node(survivor).disk.is_installing();
@@ -52,7 +65,23 @@ impl World {
         if self.nodes.iter().any(frozen) && self.random.chance(700) {
             return self.accept_coordinator();
         }
+        if let Some((doubted, since)) = self.operator.doubted
+            && self.now >= since + DOUBT * self.unit
+        {
+            self.operator.doubted = None;
+            let wrong = self.node(doubted).alive().is_some_and(|process| process.machine.tainted);
+            return if wrong { self.replay_state(doubted) } else { Ok(()) };
+        }
         self.arbitrate()
+    }
+
+    /// A snapshot of this node turned out to be wrong when it was verified. Mostly the group finds out by itself whose
+    /// state differs; but a leader that is alone in sync, and has no log left that others could apply, is compared
+    /// with nobody.
+    pub(super) fn doubt(&mut self, id: NodeId) {
+        if self.operator.doubted.is_none_or(|(doubted, _)| doubted != id) {
+            self.operator.doubted = Some((id, self.now));
+        }
     }
 
     /// Half of the holders differs from the other half, and all have stopped: the operator knows whose state is right.

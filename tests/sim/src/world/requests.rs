@@ -17,6 +17,11 @@ use crate::coverage::Seldom;
 impl World {
     /// A request reaches a node.
     pub(super) fn request_arrives(&mut self, id: NodeId, mut request: Request) -> Checked {
+        let of_session = matches!(request.wish, Wish::Write { .. });
+        if of_session && request.history != self.operator.unclean_starts {
+            // Its client is gone, and its connection with it.
+            return Ok(());
+        }
         let Some(process) = self.node(id).alive() else {
             self.answer(&request, Answer::Elsewhere(None));
             return Ok(());
@@ -60,7 +65,7 @@ impl World {
         if let Some(register) = recorded.filter(|_| process.view.serving) {
             let at = process.machine.at;
             self.coverage.count(Seldom::RetryAnswered);
-            return self.written(&request, register, at);
+            return self.written(id, &request, register, at);
         }
         let first = process.in_flight.get(&(session, sequence));
         if let Some(waiting) = first.and_then(|first| process.requests.get_mut(first)) {
@@ -217,7 +222,10 @@ impl World {
         match (result, request.wish) {
             (Ok(fate), Wish::Fate { write, token }) => {
                 self.coverage.count_if(fate == Fate::Lost, Seldom::LooseWriteLost);
-                self.oracle.fate(write, fate, token, self.now)?;
+                // What became of it in a history that was given up says nothing of the one that counts.
+                if !self.is_given_up(id) {
+                    self.oracle.fate(write, fate, token, self.now)?;
+                }
                 self.answer(&request, Answer::Fate(fate));
                 Ok(())
             }
@@ -244,7 +252,7 @@ impl World {
             // Its client has the token, and asks with it.
             (_, Wish::Loose { .. }) => Ok(()),
             (Applied::Command(_, Done::Executed(register) | Done::Before(register)), _) => {
-                self.written(&request, *register, at)
+                self.written(id, &request, *register, at)
             }
             (Applied::Command(_, Done::Expired), _) => {
                 self.answer(&request, Answer::Expired);
@@ -258,8 +266,10 @@ impl World {
         }
     }
 
-    fn written(&mut self, request: &Request, register: super::Register, at: Position) -> Checked {
-        self.oracle.acknowledge(request.op, register, self.now)?;
+    fn written(&mut self, id: NodeId, request: &Request, register: super::Register, at: Position) -> Checked {
+        if !self.is_given_up(id) {
+            self.oracle.acknowledge(request.op, register, self.now)?;
+        }
         self.answer(request, Answer::Written { register, at });
         Ok(())
     }
@@ -333,7 +343,8 @@ impl World {
             return Violation::of("I9", what);
         }
         let Some(request) = self.take_request(id, number) else { return Ok(()) };
-        self.oracle.read(key, freshness, saw, request.floor)?;
+        let given_up = self.is_given_up(id);
+        self.oracle.read(key, freshness, saw, request.floor, given_up)?;
         self.answer(&request, Answer::Read);
         Ok(())
     }
