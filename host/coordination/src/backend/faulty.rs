@@ -40,6 +40,7 @@ struct Plan {
     watch: Option<WatchFault>,
     unreachable: bool,
     renewals_lost: bool,
+    renewals_take: Duration,
     lease_gone: bool,
     swaps: VecDeque<SwapFault>,
     late: Vec<Transaction>,
@@ -68,6 +69,11 @@ impl Faults {
     /// From now on no renewal is answered, or all are again.
     pub fn lose_renewals(&self, lost: bool) {
         self.plan().renewals_lost = lost;
+    }
+
+    /// From now on the answer of a renewal takes this long.
+    pub fn delay_renewals(&self, take: Duration) {
+        self.plan().renewals_take = take;
     }
 
     /// The next renewal says that the lease is gone.
@@ -184,7 +190,9 @@ impl<B: Backend> Backend for Faulty<B> {
         if self.faults.plan().renewals_lost {
             return Err(unanswered());
         }
-        self.inner.renew(lease).await
+        let (answer, take) = (self.inner.renew(lease).await, self.faults.plan().renewals_take);
+        tokio::time::sleep(take).await;
+        answer
     }
 
     async fn revoke(&self, lease: LeaseId) -> Result<(), BackendError> {

@@ -246,6 +246,13 @@ async fn what_is_frozen_is_told_no_change() {
     let mut changes = world.node.changes(Interest::All);
     let backup = world.memory.backup();
     let before = elected(&world.node, 1).await;
+    until(&mut changes, "the record that will be lost", |change| match change {
+        Change::Group(_, state) => {
+            (state.record.as_ref().unwrap().mod_revision == before.mod_revision).then_some(())
+        }
+        _ => None,
+    })
+    .await;
     world.memory.restore(Some(backup), true);
     let found = broken(&world.node).await;
     // Meanwhile etcd gets as far as it was known to be, and beyond: the same revisions say something else now.
@@ -281,4 +288,23 @@ async fn a_closing_that_nobody_waits_for_leaves_nothing_running() {
         _ => None,
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_deadline_counts_from_sending_the_renewal_not_from_its_answer() {
+    let world = world().await;
+    let take = Duration::from_millis(400);
+    let began = world.node.session();
+    world.faults.delay_renewals(take);
+    let mut changes = world.node.changes(Interest::All);
+    for _ in 0..2 {
+        until(&mut changes, "a renewal", |change| match change {
+            Change::Session(session @ SessionState::Live { deadline, .. }) if session != began => {
+                let sent = deadline.after(take);
+                (sent > Moment::now()).then(|| assert!(sent <= Moment::now().after(TTL), "{deadline:?}"))
+            }
+            _ => None,
+        })
+        .await;
+    }
 }
