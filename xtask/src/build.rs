@@ -67,6 +67,13 @@ pub(crate) fn sim(arguments: &[String]) -> Result<()> {
     run(toolchain::host_cargo().args(cargo).args(arguments))
 }
 
+/// `cargo xtask model`.
+pub(crate) fn model(arguments: &[String]) -> Result<()> {
+    say("building the model in release mode, and searching it");
+    let cargo = ["run", "--release", "--package", "mortise-model", "--"];
+    run(toolchain::host_cargo().args(cargo).args(arguments))
+}
+
 /// `cargo xtask bench`.
 pub(crate) fn bench(what: &str, arguments: &[String]) -> Result<()> {
     setup::ensure(&[Need::Protoc])?;

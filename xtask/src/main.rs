@@ -70,6 +70,15 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+    /// Searches every interleaving of small replica groups, in release mode; try `cargo xtask model -- --help`
+    ///
+    /// The test suite searches the same configurations with the least bounds. A broken invariant is printed with the
+    /// shortest way to it.
+    Model {
+        /// Arguments for the model: --bounds N --only NAME --mutant RULE --threads N
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
     /// Checks format, clippy (warnings are errors), and licences, sources and advisories of dependencies
     Lint,
     /// Measures: `micro` parts of the node, its replica `core`, a `single` node under load, or `coordination` of many groups by etcd
@@ -105,6 +114,7 @@ fn perform(task: Task) -> Result<()> {
         Task::Plugin { folder } => build::plugin(&folder),
         Task::Lint => lint::lint(),
         Task::Sim { arguments } => build::sim(&arguments),
+        Task::Model { arguments } => build::model(&arguments),
         Task::Bench { what, arguments } => build::bench(&what, &arguments),
     }
 }

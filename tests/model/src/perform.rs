@@ -116,9 +116,10 @@ impl Step<'_> {
     }
 
     fn elect(&mut self, id: NodeId) {
-        let asked = self.world.coordinator.swaps.len();
+        let writes = self.world.node(id).disk.queue.len();
         self.feed(id, Event::Tick);
-        if self.world.coordinator.swaps.len() > asked {
+        // It saves what it asks for before it asks.
+        if self.world.node(id).disk.queue.len() > writes {
             self.spend(Budget::Elect);
         }
     }

@@ -142,7 +142,16 @@ impl Shared {
     ) {
         self.mutate(&mut record);
         let floor = self.floor();
-        self.effects.push(Effect::Coordinate(CoordinatorRequest::Swap { expected, record: record.clone() }));
+        let request = CoordinatorRequest::Swap { expected, record: record.clone() };
+        if record.epoch > self.hard.promised.epoch {
+            self.hard.asked = self.hard.asked.max(record.epoch);
+            self.save();
+            // What an operator's wish has overtaken need not be asked for any more.
+            self.held.retain(|(_, effect)| !matches!(effect, Effect::Coordinate(_)));
+            self.held.push_back((self.saved, Effect::Coordinate(request)));
+        } else {
+            self.effects.push(Effect::Coordinate(request));
+        }
         self.coordination.swap =
             Some(Swap { purpose, record, expected, floor, retry_at: None, was_unknown: false });
     }

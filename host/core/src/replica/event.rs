@@ -182,8 +182,8 @@ pub enum OperatorCommand {
 pub struct Memory {
     /// Whose memory.
     pub node: NodeId,
-    /// The highest epoch it has promised.
-    pub promised: Epoch,
+    /// The highest epoch it has promised or asked for ([`HardState::highest_epoch`](super::HardState::highest_epoch)).
+    pub epoch: Epoch,
     /// The newest record it has seen.
     pub seen: Option<Seen>,
 }

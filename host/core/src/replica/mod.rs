@@ -250,7 +250,7 @@ impl Replica {
             (Role::Follower(follower), OperatorCommand::AcceptCoordinator { .. })
                 if follower.hears_leader(shared) =>
             {
-                let why = "the group has a leader that is alive: ask that node".to_string();
+                let why = "the group has a leader that is alive: ask that node, or stop it".to_string();
                 shared.effects.push(Effect::Operator { id, result: Err(why) });
             }
             (_, OperatorCommand::AcceptCoordinator { heard, gone }) => {

@@ -64,18 +64,31 @@ impl Shared {
         heard: &[Memory],
         gone: &[NodeId],
     ) -> Result<(GroupRecord, Option<(u64, Nonce)>), String> {
-        let lease =
-            self.coordination.lease.ok_or("this node has no session with the coordinator: try again")?;
+        let lease = self.coordination.lease.ok_or(
+            "this node does not reach the coordinator: mend that, or stop it and declare it gone for good",
+        )?;
         if !self.hard.frozen {
-            return Err(
-                "the coordinator does not contradict what is known: there is nothing to accept".to_string()
-            );
+            self.coordination.want_read();
+            let why = "the coordinator has not contradicted what this node knows: there is nothing to accept. It is read \
+                       again now: where other nodes are frozen, try again";
+            return Err(why.to_string());
         }
         let latest =
             self.coordination.latest.clone().ok_or("the coordinator has not answered yet: try again")?;
-        let own =
-            Memory { node: self.me(), promised: self.hard.promised.epoch, seen: self.hard.seen.clone() };
+        let own = Memory { node: self.me(), epoch: self.hard.highest_epoch(), seen: self.hard.seen.clone() };
         let memories: Vec<&Memory> = heard.iter().chain([&own]).collect();
+        // A leader that believes the present record has a newer history, or just lost its disk and asks for a new life.
+        let believed = |leader: &NodeId| {
+            let now = |seen: &Seen| seen.coordinator == latest.coordinator && seen.record == latest.record;
+            heard.iter().any(|memory| memory.node == *leader && memory.seen.as_ref().is_some_and(now))
+        };
+        let leader = latest.record.as_ref().and_then(|record| record.leader);
+        if let Some(leader) = leader.filter(believed) {
+            return Err(format!(
+                "node {leader} leads by the coordinator's record, which contradicts only what this node remembers: try \
+                 again soon; and a node that was declared gone for good comes back with an empty disk only"
+            ));
+        }
         let age = |seen: &Seen| {
             let record = seen.record.as_ref()?;
             Some((record.generation, record.epoch, seen.mod_revision))
@@ -110,8 +123,8 @@ impl Shared {
             ));
         }
         let recorded = latest.record.as_ref().map_or(Epoch(0), |record| record.epoch);
-        let promised = memories.iter().map(|memory| memory.promised).max().unwrap_or_default();
-        let epoch = newest.epoch.max(recorded).max(promised).next();
+        let known = memories.iter().map(|memory| memory.epoch).max().unwrap_or_default();
+        let epoch = newest.epoch.max(recorded).max(known).next();
         let (boot, nonce) = (self.options.boot, self.nonce());
         let mut record = newest.elect(me, epoch, boot, lease, nonce);
         let generation = latest.record.as_ref().map_or(newest.generation, |other| other.generation);

@@ -51,9 +51,9 @@ pub(super) struct Shared {
     pub(super) lease_granted_until: MonoTime,
     written: WriteId,
     durable: WriteId,
-    saved: WriteId,
-    /// Messages that speak of a promise which is not durable yet.
-    held: VecDeque<(WriteId, Effect)>,
+    pub(super) saved: WriteId,
+    /// Messages that speak of a promise which is not durable yet, and a swap whose epoch is not.
+    pub(super) held: VecDeque<(WriteId, Effect)>,
     pub(super) streams: StreamId,
     /// A stream that was opened to this replica before it knew the record that allows it.
     early: Option<(NodeId, Fence)>,

@@ -33,6 +33,9 @@ pub struct HardState {
     pub incarnation: Incarnation,
     /// The highest leadership that was promised.
     pub promised: Promise,
+    /// The highest epoch that this node ever asked to lead. It is saved before it is asked for: what became of it may
+    /// never be known here, and an operator's new history has to begin above it.
+    pub asked: Epoch,
     /// The history that log and state belong to.
     pub generation: Generation,
     /// The newest record seen, whole, with the coordinator's identity.
@@ -86,12 +89,17 @@ impl Stored {
 }
 
 impl HardState {
+    /// The highest epoch that this node can speak of: what it has seen recorded it has promised.
+    pub fn highest_epoch(&self) -> Epoch {
+        self.promised.epoch.max(self.asked)
+    }
+
     /// Its bytes.
     pub fn encode(&self) -> Bytes {
         let mut writer = Writer::with_capacity(256);
         writer.u8(FORMAT).u64(self.incarnation.0).count(self.promised.epoch.0);
         writer.option_count(self.promised.leader.map(|leader| leader.0)).count(self.promised.boot.0);
-        writer.count(self.generation.0).bool(self.frozen);
+        writer.count(self.asked.0).count(self.generation.0).bool(self.frozen);
         writer.option_count(self.quarantined.map(|index| index.0));
         writer.bool(self.seen.is_some());
         if let Some(seen) = &self.seen {
@@ -113,12 +121,13 @@ impl HardState {
             leader: reader.option_count("promised leader")?.map(NodeId),
             boot: BootId(reader.count("promised boot")?),
         };
+        let asked = Epoch(reader.count("epoch asked for")?);
         let generation = Generation(reader.count("generation")?);
         let frozen = reader.bool("frozen")?;
         let quarantined = reader.option_count("quarantined")?.map(LogIndex);
         let seen = reader.bool("record seen")?.then(|| Seen::decode(&mut reader)).transpose()?;
         reader.finish()?;
-        Ok(Self { incarnation, promised, generation, seen, frozen, quarantined })
+        Ok(Self { incarnation, promised, asked, generation, seen, frozen, quarantined })
     }
 }
 

@@ -19,6 +19,7 @@ fn state() -> HardState {
     HardState {
         incarnation: Incarnation(u64::MAX),
         promised: Promise { epoch: Epoch(5), leader: Some(NodeId(2)), boot: BootId(1000) },
+        asked: Epoch(6),
         generation: Generation(3),
         seen: Some(Seen { coordinator: u64::MAX, revision: 900, mod_revision: 800, record: Some(record()) }),
         frozen: true,

@@ -93,7 +93,7 @@ fn perform(world: &mut World, told: &Command) -> Result<(), Box<dyn Error>> {
             });
             let heard = heard.map(|(id, other)| {
                 let hard = &other.disk.hard;
-                Memory { node: *id, promised: hard.promised.epoch, seen: hard.seen.clone() }
+                Memory { node: *id, epoch: hard.highest_epoch(), seen: hard.seen.clone() }
             });
             let command = OperatorCommand::AcceptCoordinator { heard: heard.collect(), gone };
             operate(world, *node, command);

@@ -128,8 +128,8 @@ impl World {
             match (node.alive().filter(|process| process.paused_until <= self.now), node.absence) {
                 (Some(_), _) => {
                     let hard = &node.disk.written.hard;
-                    let (promised, seen) = (hard.promised.epoch, hard.seen.clone());
-                    heard.push(Memory { node: member.node, promised, seen });
+                    let (epoch, seen) = (hard.highest_epoch(), hard.seen.clone());
+                    heard.push(Memory { node: member.node, epoch, seen });
                 }
                 (None, Some(Absence::Destroyed)) => gone.push(member.node),
                 // It comes back: without hearing it nothing may be decided.

@@ -250,7 +250,7 @@ impl Surroundings {
             _ => {
                 let heard = (0..dice.below(4)).map(|_| Memory {
                     node: self.node(dice),
-                    promised: Epoch(dice.near(2)),
+                    epoch: Epoch(dice.near(2)),
                     seen: (!dice.once_in(4)).then(|| self.seen.clone()),
                 });
                 let heard: Vec<Memory> = heard.collect();
