@@ -169,9 +169,10 @@ impl Peers {
         self.shared().counters.all()
     }
 
-    /// The service that peers call, for a listener of its own, which demands the certificates of members where TLS is
-    /// used, and grants [`crate::STREAM_WINDOW_BYTES`], [`crate::CONNECTION_WINDOW_BYTES`] and
-    /// [`crate::CALLS_PER_CONNECTION_MAX`]. It refuses everything once [`Peers`] has ended.
+    /// The service that peers call, for a listener of its own. That demands the certificates of members where TLS is
+    /// used; grants [`crate::STREAM_WINDOW_BYTES`], [`crate::CONNECTION_WINDOW_BYTES`] and
+    /// [`crate::CALLS_PER_CONNECTION_MAX`]; bounds connections; and asks silent ones by HTTP/2 keep-alive, because a peer
+    /// whose machine is gone ends no call. The service refuses everything once [`Peers`] has ended.
     pub fn service(&self) -> Routes {
         routes(self.shared())
     }
