@@ -19,23 +19,23 @@ const LINKS_MAX: usize = 1024;
 const TEXT_BYTES_MAX: usize = 512;
 
 pub(crate) fn memory_to_wire(memory: Memory) -> v1::MemoryResponse {
-    let Memory { node, promised, seen } = memory;
+    let Memory { node, epoch, seen } = memory;
     let encode = |seen: Seen| {
         let mut writer = Writer::default();
         seen.encode(&mut writer);
         writer.finish()
     };
-    v1::MemoryResponse { node: node.0, promised: promised.0, seen: seen.map(encode) }
+    v1::MemoryResponse { node: node.0, epoch: epoch.0, seen: seen.map(encode) }
 }
 
 pub(crate) fn memory_from_wire(memory: v1::MemoryResponse) -> Result<Memory, BadMessage> {
-    let v1::MemoryResponse { node, promised, seen } = memory;
+    let v1::MemoryResponse { node, epoch, seen } = memory;
     let decode = |bytes| {
         let mut reader = Reader::new(bytes);
         let seen = Seen::decode(&mut reader)?;
         reader.finish().map(|()| seen)
     };
-    Ok(Memory { node: NodeId(node), promised: Epoch(promised), seen: seen.map(decode).transpose()? })
+    Ok(Memory { node: NodeId(node), epoch: Epoch(epoch), seen: seen.map(decode).transpose()? })
 }
 
 pub(crate) fn status_to_wire(status: MemberStatus) -> v1::MemberStatusResponse {

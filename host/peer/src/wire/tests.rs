@@ -151,11 +151,11 @@ proptest! {
     }
 
     #[test]
-    fn a_memory_comes_back_as_it_was_sent(node in any::<u64>(), promised in any::<u64>(), seen in any::<Option<(u64, u64, u64)>>()) {
+    fn a_memory_comes_back_as_it_was_sent(node in any::<u64>(), epoch in any::<u64>(), seen in any::<Option<(u64, u64, u64)>>()) {
         let seen = seen.map(|(coordinator, revision, mod_revision)| {
             Seen { coordinator, revision, mod_revision, record: None }
         });
-        let memory = Memory { node: NodeId(node), promised: Epoch(promised), seen };
+        let memory = Memory { node: NodeId(node), epoch: Epoch(epoch), seen };
         prop_assert_eq!(memory_from_wire(memory_to_wire(memory.clone())), Ok(memory));
     }
 }
