@@ -26,6 +26,8 @@ pub(super) struct Follower {
     said: Option<Position>,
     /// Where the leader was last told that the log ends.
     last_told: Option<Position>,
+    /// It has not answered that. One question at a time, or the answer to an old one is taken for that to the new one.
+    asked: bool,
     /// What was verified in the promised epoch: the log is the leader's up to here.
     verified: (Epoch, LogIndex),
     /// The leadership that asks this replica to take over.
@@ -43,6 +45,7 @@ impl Follower {
             rounds: 0,
             said: None,
             last_told: None,
+            asked: false,
             verified: (Epoch(0), LogIndex(0)),
             campaign: None,
             told: LogIndex(0),
@@ -183,6 +186,7 @@ impl Follower {
         let answer = shared.fence(fence.from, fence.stream);
         let last = shared.log.last();
         self.last_told = Some(last);
+        self.asked = true;
         shared.send_when_saved(to, answer, Body::Last { last, reinstall });
     }
 
@@ -190,9 +194,11 @@ impl Follower {
         if self.matched || !is_possible(end) {
             return shared.dropped("a match for a stream that is matched");
         }
+        self.asked = false;
         if self.last_told != Some(shared.log.last()) {
             // A snapshot took the log's place since the leader was told where it ends.
-            return shared.dropped("a match for a log that has changed");
+            shared.dropped("a match for a log that has changed");
+            return self.say_last(shared, from, fence, false);
         }
         self.rounds += 1;
         if self.rounds == 2 {
@@ -243,6 +249,7 @@ impl Follower {
         if !entries.iter().take(known).all(|entry| shared.log.holds(entry.at)) {
             return shared.dropped("entries that contradict a matched log");
         }
+        self.asked = false;
         self.match_log(shared);
         let new: Vec<LogEntry> = entries.into_iter().skip(known).collect();
         let appends = !new.is_empty();
@@ -299,6 +306,7 @@ impl Follower {
             && meta.epochs.epoch_at(meta.last.index) == meta.last.epoch
             && meta.epochs == meta.epochs.up_to(meta.last.index);
         let of_leader = meta.last.epoch <= fence.epoch && meta.generation == fence.generation;
+        self.asked = false;
         if !consistent || !of_leader || shared.contradicts_commit(&meta) {
             return shared.dropped("a snapshot that cannot be");
         }
@@ -323,11 +331,13 @@ impl Follower {
     pub(super) fn tell_last(&mut self, shared: &mut Shared) {
         let Some(leader) = self.leader(shared) else { return };
         let Some(to) = shared.record().and_then(|record| record.member(leader)) else { return };
-        if self.stream == StreamId(0) {
+        if self.stream == StreamId(0) || self.asked {
+            // Without a stream there is nobody to tell; and whoever has been asked is told when it answers.
             return;
         }
         let last = shared.log.last();
         self.last_told = Some(last);
+        self.asked = true;
         let fence = shared.fence(to.incarnation, self.stream);
         shared.send_when_saved(leader, fence, Body::Last { last, reinstall: false });
     }
