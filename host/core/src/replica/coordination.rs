@@ -1,12 +1,14 @@
 //! The replica's side of the coordinator: what it showed, what was asked of it, and whether it can be believed.
 
+use std::collections::BTreeSet;
+
 use super::effect::{CoordinatorRequest, Effect, Notice, Rare};
 use super::event::{MonoTime, RequestId, Seen, SessionState, SwapOutcome};
 use super::message::Position;
 use super::mutants::Mutant;
-use super::shared::Shared;
+use super::shared::{Shared, named};
 use super::stored::Promise;
-use crate::group::{GroupRecord, LeaseId, NodeId, Nonce};
+use crate::group::{GroupRecord, Incarnation, LeaseId, NodeId, Nonce};
 
 /// What a swap is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -44,6 +46,13 @@ pub(super) struct Swap {
     was_unknown: bool,
 }
 
+/// Members that may be in the in-sync set, or eligible besides.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub(super) struct Sets {
+    pub(super) isr: BTreeSet<(NodeId, Incarnation)>,
+    pub(super) elr: BTreeSet<(NodeId, Incarnation)>,
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct PendingRead {
     request: u64,
@@ -63,6 +72,9 @@ pub(super) struct Coordination {
     pub(super) candidates: Vec<NodeId>,
     candidacy: bool,
     pub(super) swap: Option<Swap>,
+    /// What swaps asked for that an operator's wish has overtaken: as long as no newer record was read, nobody knows what
+    /// became of them.
+    pub(super) overtaken: Sets,
     read: Option<PendingRead>,
     /// A read of the record is wanted as soon as one may be sent.
     read_wanted: bool,
@@ -93,6 +105,7 @@ impl Coordination {
             candidates: Vec::new(),
             candidacy: false,
             swap: None,
+            overtaken: Sets::default(),
             read: None,
             read_wanted: true,
             read_again_at: MonoTime(0),
@@ -154,6 +167,14 @@ impl Shared {
         }
         self.coordination.swap =
             Some(Swap { purpose, record, expected, floor, retry_at: None, was_unknown: false });
+    }
+
+    /// The swap under way need not be asked for any more. It may have been applied: a leader goes on counting with it.
+    pub(super) fn overtake_swap(&mut self) {
+        if let Some(Swap { record, .. }) = self.coordination.swap.take() {
+            self.coordination.overtaken.isr.extend(named(&record, &record.isr));
+            self.coordination.overtaken.elr.extend(named(&record, &record.elr));
+        }
     }
 
     /// Breaks the rules of who is eligible, where a test wants that.
@@ -329,6 +350,7 @@ impl Shared {
     fn learn(&mut self, seen: Seen) {
         let Some(record) = seen.record.clone() else { return };
         let settled = self.coordination.swap.take();
+        self.coordination.overtaken = Sets::default();
         if record.epoch >= self.hard.promised.epoch || self.breaks(Mutant::NeverFreeze) {
             self.hard.promised = Promise::of(&record);
         }

@@ -51,8 +51,8 @@ impl Shared {
         match self.rebuilt(heard, gone) {
             Err(why) => self.effects.push(Effect::Operator { id, result: Err(why) }),
             Ok((record, expected)) => {
-                // A swap that the old coordinator may still apply is of no account: the new history fences it.
-                self.coordination.swap = None;
+                // The new history fences what the coordinator did with a swap before; until it has begun, it counts.
+                self.overtake_swap();
                 self.swap_expecting(Purpose::Unclean(id), expected, record);
             }
         }

@@ -360,17 +360,19 @@ impl Shared {
 
     /// The members that may be in the in-sync set: a commit needs each of them. A member may be named twice.
     pub(super) fn maximal_isr(&self) -> impl Iterator<Item = (NodeId, Incarnation)> {
-        self.possible_records().flat_map(|record| named(record, &record.isr))
+        let overtaken = self.coordination.overtaken.isr.iter().copied();
+        self.possible_records().flat_map(|record| named(record, &record.isr)).chain(overtaken)
     }
 
     /// The members that may be eligible besides. A member may be named twice.
     pub(super) fn maximal_elr(&self) -> impl Iterator<Item = (NodeId, Incarnation)> {
-        self.possible_records().flat_map(|record| named(record, &record.elr))
+        let overtaken = self.coordination.overtaken.elr.iter().copied();
+        self.possible_records().flat_map(|record| named(record, &record.elr)).chain(overtaken)
     }
 }
 
 /// The nodes of a set, with the incarnations that the record lists.
-fn named<'a>(
+pub(super) fn named<'a>(
     record: &'a GroupRecord,
     set: &'a BTreeSet<NodeId>,
 ) -> impl Iterator<Item = (NodeId, Incarnation)> + 'a {
