@@ -5,15 +5,29 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-/// The words between backquotes in the rows of PROTOCOL.md's tables, a column at a time.
+fn read(path: &str) -> String {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
+    std::fs::read_to_string(&file).unwrap_or_else(|error| panic!("read {}: {error}", file.display()))
+}
+
+/// The rows of the table below this heading of PROTOCOL.md, cell by cell.
+fn rows(heading: &str) -> Vec<Vec<String>> {
+    let text = read("PROTOCOL.md");
+    let section = text.split(&format!("## {heading}\n")).nth(1).and_then(|rest| rest.split("\n## ").next());
+    let section = section.expect("PROTOCOL.md has this heading");
+    let lines = section.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| ---")).skip(1);
+    let cells = |line: &str| line.trim_matches('|').split(" | ").map(|cell| cell.trim().to_owned()).collect();
+    lines.map(cells).collect()
+}
+
+/// The words between backquotes.
+fn quoted(cell: &str) -> Vec<String> {
+    cell.split('`').skip(1).step_by(2).map(str::to_owned).collect()
+}
+
+/// What a column of the rules' table names.
 fn named(column: usize) -> BTreeSet<String> {
-    let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("PROTOCOL.md"))
-        .expect("PROTOCOL.md is there");
-    let rules = text.split("## Rules").nth(1).and_then(|rules| rules.split("\n## ").next());
-    let rules = rules.expect("PROTOCOL.md has rules");
-    let rows = rules.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| ---")).skip(1);
-    let cells = rows.filter_map(|row| row.split(" | ").nth(column));
-    cells.flat_map(|cell| cell.split('`').skip(1).step_by(2).map(str::to_owned).collect::<Vec<_>>()).collect()
+    rows("Rules").iter().filter_map(|row| row.get(column)).flat_map(|cell| quoted(cell)).collect()
 }
 
 #[test]
@@ -42,4 +56,38 @@ fn every_place_that_a_rule_names_is_there() {
         let is_there = code.contains(&format!("fn {name}(")) || code.contains(&format!("enum {name} "));
         assert!(is_there, "nothing is called {name}");
     }
+}
+
+#[test]
+fn every_mutant_stands_in_the_table_with_the_configuration_that_notices_it() {
+    let source = read("src/replica/mutants.rs");
+    let variants = source.lines().filter_map(|line| line.strip_prefix("    ")?.strip_suffix(','));
+    let variants: BTreeSet<&str> = variants.filter(|name| name.chars().all(char::is_alphanumeric)).collect();
+    let table = rows("Mutants");
+    let first: Vec<String> = table.iter().flat_map(|row| quoted(&row[0])).collect();
+    assert_eq!(first.iter().map(String::as_str).collect::<BTreeSet<_>>(), variants);
+    assert_eq!(first.len(), variants.len(), "a mutant stands in the table twice");
+    let searched = read("../../tests/model/src/configurations.rs");
+    for row in &table {
+        let noticed = format!("(Mutant::{}, \"{}\")", quoted(&row[0])[0], quoted(&row[2]).concat());
+        let by_model = quoted(&row[2]).is_empty() || searched.contains(&noticed);
+        assert!(by_model, "the model has no {noticed}");
+        assert!(row[2] != "–" || row[3] != "–", "nobody notices {}", row[0]);
+    }
+}
+
+#[test]
+fn every_test_that_a_trap_names_is_there() {
+    let table = rows("Other traps");
+    for row in &table {
+        let files: Vec<String> =
+            quoted(&row[2]).into_iter().map(|file| read(&format!("../../{file}"))).collect();
+        let names = quoted(&row[3]);
+        assert!(!files.is_empty() && !names.is_empty(), "{}: neither file nor test", row[0]);
+        for name in names {
+            let is_there = files.iter().any(|text| text.contains(&format!("fn {name}(")));
+            assert!(is_there, "{}: no test is called {name}", row[0]);
+        }
+    }
+    assert!(table.len() >= 8, "{table:?}");
 }
