@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use super::contradiction::{Floor, Source, Verdict, contradiction};
 use super::effect::{CoordinatorRequest, Effect, Notice, Rare};
 use super::event::{MonoTime, RequestId, Seen, SessionState, SwapOutcome};
 use super::message::Position;
@@ -59,13 +60,6 @@ struct PendingRead {
     floor: Floor,
 }
 
-/// What was known of the coordinator when something was asked: its identity, and its revision.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-struct Floor {
-    coordinator: Option<u64>,
-    revision: u64,
-}
-
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Coordination {
     pub(super) lease: Option<LeaseId>,
@@ -87,15 +81,6 @@ pub(super) struct Coordination {
     pub(super) latest: Option<Seen>,
     requests: u64,
     nonces: u64,
-}
-
-/// How an answer of the coordinator came about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Source {
-    /// The answer to a request, sent when this revision was known.
-    Answer { floor: Floor },
-    /// The watch.
-    Watch,
 }
 
 impl Coordination {
@@ -448,61 +433,4 @@ impl Shared {
             }
         }
     }
-}
-
-enum Verdict {
-    Newer,
-    Same,
-    Stale,
-    /// Overtaken, or a contradiction: only an answer can tell.
-    Doubtful,
-    Contradicts(&'static str),
-}
-
-/// Compares an answer with what is known, of the same history.
-fn contradiction(known: &Seen, seen: &Seen, source: Source) -> Verdict {
-    if seen.coordinator != known.coordinator {
-        return match source {
-            // It may come from the coordinator before the one that an operator has accepted since.
-            Source::Watch => Verdict::Doubtful,
-            Source::Answer { floor } if floor.coordinator == Some(seen.coordinator) => Verdict::Stale,
-            Source::Answer { .. } => {
-                Verdict::Contradicts("another coordinator answers: its identity has changed")
-            }
-        };
-    }
-    match source {
-        Source::Answer { floor }
-            if floor.coordinator == Some(seen.coordinator) && seen.revision < floor.revision =>
-        {
-            return Verdict::Contradicts(
-                "the coordinator's revision went back: it was restored from a backup",
-            );
-        }
-        // Overtaken on its way by something newer.
-        _ if seen.revision < known.revision => return Verdict::Stale,
-        _ => {}
-    }
-    let (Some(record), Some(old)) = (&seen.record, &known.record) else {
-        return Verdict::Contradicts("the coordinator has lost the group's record");
-    };
-    if seen.mod_revision < known.mod_revision {
-        return match source {
-            Source::Watch => Verdict::Stale,
-            Source::Answer { .. } => {
-                Verdict::Contradicts("the coordinator shows an older record of the group")
-            }
-        };
-    }
-    if seen.mod_revision == known.mod_revision {
-        return if record == old {
-            Verdict::Same
-        } else {
-            Verdict::Contradicts("the coordinator shows two records of one revision")
-        };
-    }
-    if record.epoch < old.epoch || record.generation < old.generation {
-        return Verdict::Contradicts("the group's record was replaced by an older one");
-    }
-    Verdict::Newer
 }

@@ -18,6 +18,7 @@
 //! leader sends its log to all members; an entry is committed once every member of the in-sync set has it on
 //! disk. Who falls behind leaves the set through the record; who leads next comes out of it.
 
+mod contradiction;
 mod coordination;
 mod effect;
 mod epochs;
