@@ -28,8 +28,10 @@ pub(super) enum Purpose {
     Renew,
     /// An operator asked for it.
     Operator(RequestId),
-    /// An operator asked for the start of a new history.
+    /// An operator asked for the start of a new history with what this node has.
     Unclean(RequestId),
+    /// An operator asked for a new history that goes on from the newest record.
+    Accept(RequestId),
 }
 
 /// A swap whose end is not known. There is at most one, and until a higher revision is read it may be applied at any
@@ -372,12 +374,12 @@ impl Shared {
             match swap.purpose {
                 Purpose::TakeOver => self.happened(Rare::Transferred),
                 Purpose::Readopt => self.happened(Rare::Readopted),
-                Purpose::Unclean(_) => self.happened(Rare::UncleanStart),
+                Purpose::Unclean(_) | Purpose::Accept(_) => self.happened(Rare::UncleanStart),
                 Purpose::Renew => self.happened(Rare::NewIncarnation),
                 _ => {}
             }
         }
-        if let Purpose::Operator(id) | Purpose::Unclean(id) = swap.purpose {
+        if let Purpose::Operator(id) | Purpose::Unclean(id) | Purpose::Accept(id) = swap.purpose {
             let result = match (applied, swap.was_unknown) {
                 (true, _) => Ok(()),
                 (false, false) => {

@@ -373,7 +373,10 @@ impl Follower {
     fn is_electing(&self, shared: &Shared) -> bool {
         let swap = shared.coordination.swap.as_ref();
         swap.is_some_and(|swap| {
-            matches!(swap.purpose, Purpose::Elect | Purpose::TakeOver | Purpose::Unclean(_))
+            matches!(
+                swap.purpose,
+                Purpose::Elect | Purpose::TakeOver | Purpose::Unclean(_) | Purpose::Accept(_)
+            )
         })
     }
 

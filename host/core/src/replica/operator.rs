@@ -53,7 +53,7 @@ impl Shared {
             Ok((record, expected)) => {
                 // The new history fences what the coordinator did with a swap before; until it has begun, it counts.
                 self.overtake_swap();
-                self.swap_expecting(Purpose::Unclean(id), expected, record);
+                self.swap_expecting(Purpose::Accept(id), expected, record);
             }
         }
     }
@@ -115,7 +115,8 @@ impl Shared {
         }
         let me = self.me();
         let listed = newest.member(me).is_some_and(|member| member.incarnation == self.hard.incarnation);
-        if !newest.is_eligible(me) || !listed || !self.intact || self.hard.quarantined.is_some() {
+        // A state that differs does not matter: the log is what goes on, and whoever is quarantined will not lead.
+        if !newest.is_eligible(me) || !listed || !self.intact {
             let able: Vec<String> = newest.isr.union(&newest.elr).map(ToString::to_string).collect();
             return Err(format!(
                 "node {me} may miss acknowledged writes: ask one of nodes {}",
