@@ -122,9 +122,12 @@ impl Shared {
             }
             _ => {}
         }
+        // What was applied of a history that is given up says nothing of the one that counts, however far it reaches.
+        let given_up = self.record().is_some_and(|record| record.generation > self.hard.generation);
+        let shows = |index| self.applied >= index && !given_up && !self.is_installing();
         let result = match read.need {
-            Need::Applied { index } if self.applied >= index => Ok(index),
-            Need::Token(token) if self.applied >= token.index => {
+            Need::Applied { index } if shows(index) => Ok(index),
+            Need::Token(token) if shows(token.index) => {
                 let same = self.log.epochs().epoch_at(token.index) == token.epoch;
                 if same { Ok(token.index) } else { Err(Refusal::Lost) }
             }
