@@ -3,7 +3,12 @@
 
 use std::path::PathBuf;
 
-const FOR_CLIENTS: [&str; 3] = ["mortise/v1/common.proto", "mortise/v1/data.proto", "mortise/v1/admin.proto"];
+const FOR_CLIENTS: [&str; 4] = [
+    "mortise/v1/common.proto",
+    "mortise/v1/data.proto",
+    "mortise/v1/admin.proto",
+    "mortise/v1/cluster.proto",
+];
 const FOR_PEERS: &str = "mortise/v1/peer.proto";
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {

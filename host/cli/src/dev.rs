@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use anyhow::{Context as _, bail};
 use clap::Args;
 use mortise_node::config::{ADMIN_ADDRESS, Config, DATA_ADDRESS, LoggingSettings};
-use mortise_node::replica::Replica;
+use mortise_node::server::Running;
 use serde_json::json;
 
 use crate::context::Context;
@@ -62,7 +62,7 @@ pub(crate) async fn run(arguments: DevArguments, context: &Context) -> anyhow::R
         return Ok(ExitCode::SUCCESS);
     };
     let prepared = tokio::select! {
-        prepared = prepare(running.replica(), &plugins) => prepared,
+        prepared = prepare(&running, &plugins) => prepared,
         () = signals.wait() => {
             running.shutdown().await;
             return Ok(ExitCode::SUCCESS);
@@ -93,7 +93,8 @@ fn find_plugins(asked: Option<PathBuf>) -> anyhow::Result<PathBuf> {
 }
 
 /// Uploads what the node does not know, and makes the tenants that are missing.
-async fn prepare(replica: &Replica, folder: &Path) -> anyhow::Result<()> {
+async fn prepare(running: &Running, folder: &Path) -> anyhow::Result<()> {
+    let replica = &running.replica().context("the node has no group")?;
     let read = || format!("read the folder of plugins {}", folder.display());
     let mut files = Vec::new();
     for entry in std::fs::read_dir(folder).with_context(read)? {

@@ -1,6 +1,8 @@
-//! One storage node: driver, apply, gRPC services, security, metrics, configuration
+//! One storage node: driver, apply, cluster, gRPC services, security, metrics, configuration
 
+mod cluster;
 pub mod config;
+mod groups;
 pub mod logging;
 pub mod metrics;
 pub mod replica;

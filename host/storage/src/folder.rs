@@ -22,6 +22,8 @@ use crate::disk::{Disk, RealDisk};
 pub const LOG_FOLDER: &str = "log";
 /// Folder of the state database, inside the data folder.
 pub const STATE_FOLDER: &str = "state";
+/// Folder of the groups' data folders, inside that of a node in a cluster.
+pub const GROUPS_FOLDER: &str = "groups";
 /// Folder of snapshot files, inside the data folder.
 pub const SNAPSHOTS_FOLDER: &str = "snapshots";
 
@@ -63,6 +65,18 @@ pub enum FolderError {
         path: PathBuf,
         /// Something in it.
         name: String,
+    },
+    /// It is the folder of a node alone where one of a cluster is wanted, or the other way round.
+    #[error(
+        "{} is the data folder of a node {is}, and this node is {wanted}: choose another folder", path.display()
+    )]
+    OtherKind {
+        /// The folder.
+        path: PathBuf,
+        /// What it is.
+        is: &'static str,
+        /// What was to be opened.
+        wanted: &'static str,
     },
     /// Its FORMAT file is not what we write.
     #[error("{} is damaged: {what}", path.display())]
@@ -139,6 +153,19 @@ impl DataFolder {
     /// # Errors
     /// It is in use, is someone else's, was made by a newer release, or a file operation fails.
     pub fn open(path: &Path) -> Result<Self, FolderError> {
+        Self::open_kind(path, Kind::Replica)
+    }
+
+    /// Takes the folder `path` for a node of a cluster: it holds no replica itself, but the data folders of many
+    /// ([`GROUPS_FOLDER`]).
+    ///
+    /// # Errors
+    /// As [`DataFolder::open`].
+    pub fn open_node(path: &Path) -> Result<Self, FolderError> {
+        Self::open_kind(path, Kind::Node)
+    }
+
+    fn open_kind(path: &Path, kind: Kind) -> Result<Self, FolderError> {
         std::fs::create_dir_all(path).map_err(at("create data folder", path))?;
         let is_ours = path.join(FORMAT_FILE).exists();
         if !is_ours {
@@ -147,9 +174,13 @@ impl DataFolder {
         let lock = lock(path)?;
         let disk = Arc::new(RealDisk::open(path).map_err(at("open data folder", path))?);
         if !path.join(FORMAT_FILE).exists() {
-            create_layout(path, disk.as_ref())?;
+            create_layout(path, disk.as_ref(), kind)?;
         }
-        let id = read_format(path)?;
+        let (id, found) = read_format(path)?;
+        if found != kind {
+            let (is, wanted) = (found.name(), kind.name());
+            return Err(FolderError::OtherKind { path: path.to_owned(), is, wanted });
+        }
         Ok(Self { path: path.to_owned(), disk, id, _lock: lock })
     }
 
@@ -200,6 +231,23 @@ impl DataFolder {
     }
 }
 
+/// Takes a data folder that no process uses out of the way, durably: it gets another name beside its own, which is
+/// returned.
+///
+/// # Errors
+/// It cannot be renamed.
+pub fn set_aside(path: &Path) -> Result<PathBuf, FolderError> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let free = (1..).map(|number| path.with_file_name(format!("{name}.damaged-{number}")));
+    let aside =
+        free.into_iter().find(|aside| !aside.exists()).unwrap_or_else(|| path.with_extension("damaged"));
+    std::fs::rename(path, &aside).map_err(at("set aside", path))?;
+    if let Some(above) = path.parent() {
+        File::open(above).and_then(|folder| folder.sync_all()).map_err(at("sync", above))?;
+    }
+    Ok(aside)
+}
+
 /// Whether the folder has nothing but what an interrupted creation of ours leaves.
 fn check_empty(path: &Path) -> Result<(), FolderError> {
     let names = std::fs::read_dir(path).map_err(at("list data folder", path))?;
@@ -208,7 +256,7 @@ fn check_empty(path: &Path) -> Result<(), FolderError> {
         let name = entry.file_name().to_string_lossy().into_owned();
         let ours = match name.as_str() {
             LOCK_FILE | FORMAT_FILE_UNFINISHED => true,
-            LOG_FOLDER | STATE_FOLDER | SNAPSHOTS_FOLDER => {
+            LOG_FOLDER | STATE_FOLDER | SNAPSHOTS_FOLDER | GROUPS_FOLDER => {
                 std::fs::read_dir(entry.path()).is_ok_and(|mut names| names.next().is_none())
             }
             _ => false,
@@ -252,15 +300,15 @@ fn lock(path: &Path) -> Result<File, FolderError> {
 }
 
 /// Makes the folders, and the FORMAT file last, so that where it stands all of them do.
-fn create_layout(path: &Path, disk: &dyn Disk) -> Result<(), FolderError> {
+fn create_layout(path: &Path, disk: &dyn Disk, kind: Kind) -> Result<(), FolderError> {
     let create = || {
-        for folder in [LOG_FOLDER, STATE_FOLDER, SNAPSHOTS_FOLDER] {
+        for folder in kind.folders() {
             disk.create_folder(folder)?;
         }
         let unfinished = path.join(FORMAT_FILE_UNFINISHED);
         let mut file = File::create(&unfinished)?;
         let id = new_id();
-        write!(file, "{MAGIC}\nversion {VERSION}\nid {id:016x}\n")?;
+        write!(file, "{MAGIC}\nversion {VERSION}\nid {id:016x}\n{}", kind.line())?;
         file.sync_all()?;
         disk.rename(FORMAT_FILE_UNFINISHED, FORMAT_FILE)?;
         disk.sync_folder("")?;
@@ -278,8 +326,41 @@ fn new_id() -> u64 {
     std::hash::RandomState::new().build_hasher().finish()
 }
 
-/// Checks the FORMAT file; the folder's identity.
-fn read_format(path: &Path) -> Result<String, FolderError> {
+/// What a data folder is for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// One replica of one group.
+    Replica,
+    /// A node of a cluster.
+    Node,
+}
+
+impl Kind {
+    fn folders(self) -> &'static [&'static str] {
+        match self {
+            Self::Replica => &[LOG_FOLDER, STATE_FOLDER, SNAPSHOTS_FOLDER],
+            Self::Node => &[GROUPS_FOLDER],
+        }
+    }
+
+    /// Its line in the FORMAT file.
+    fn line(self) -> &'static str {
+        match self {
+            Self::Replica => "",
+            Self::Node => "of a node of a cluster\n",
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Replica => "alone, or of one group",
+            Self::Node => "of a cluster",
+        }
+    }
+}
+
+/// Checks the FORMAT file; the folder's identity, and what it is for.
+fn read_format(path: &Path) -> Result<(String, Kind), FolderError> {
     let format_path = path.join(FORMAT_FILE);
     let mut text = String::new();
     let file = File::open(&format_path).map_err(at("open", &format_path))?;
@@ -296,7 +377,11 @@ fn read_format(path: &Path) -> Result<String, FolderError> {
     }
     let id = lines.next().and_then(|line| line.strip_prefix("id "));
     match id {
-        Some(id) if id.len() == 16 && id.bytes().all(|byte| byte.is_ascii_hexdigit()) => Ok(id.to_owned()),
+        Some(id) if id.len() == 16 && id.bytes().all(|byte| byte.is_ascii_hexdigit()) => {
+            let kind =
+                if lines.next() == Some(Kind::Node.line().trim_end()) { Kind::Node } else { Kind::Replica };
+            Ok((id.to_owned(), kind))
+        }
         _ => Err(damaged("its third line is no identity")),
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use super::event::Seen;
 use super::message::Position;
 use super::stored::Promise;
 use super::{Replica, Role};
@@ -50,6 +51,8 @@ pub struct View {
     pub maximal_elr: BTreeSet<(NodeId, Incarnation)>,
     /// The newest record that was seen.
     pub record: Option<GroupRecord>,
+    /// The same, with where it was seen.
+    pub seen: Option<Seen>,
     /// No swaps until an operator accepts the coordinator.
     pub frozen: bool,
     /// Neither leads nor serves, since this index.
@@ -75,6 +78,11 @@ impl Replica {
     /// The node it is on.
     pub fn node(&self) -> NodeId {
         self.shared.me()
+    }
+
+    /// Whose leadership it follows, its own included.
+    pub fn leader(&self) -> Option<NodeId> {
+        self.shared.hard.promised.leader
     }
 
     /// How far it is: cheap, unlike [`view`](Self::view).
@@ -107,6 +115,7 @@ impl Replica {
             maximal_isr: shared.maximal_isr().collect(),
             maximal_elr: shared.maximal_elr().collect(),
             record: shared.record().cloned(),
+            seen: shared.hard.seen.clone(),
             frozen: shared.hard.frozen,
             quarantined: shared.hard.quarantined,
             established: shared.is_established(),

@@ -4,6 +4,7 @@
 //! --print-config` prints all of that with the values in force. Unknown names are errors, so that a misspelt setting
 //! never silently keeps its default.
 
+mod etcd;
 mod print;
 mod sections;
 mod settings;
@@ -14,7 +15,9 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-pub use sections::{Limits, ListenerSettings, LogFormat, LoggingSettings, NodeSettings, StorageSettings};
+pub use sections::{
+    ClusterSettings, Limits, ListenerSettings, LogFormat, LoggingSettings, NodeSettings, StorageSettings,
+};
 pub use settings::{Section, Setting};
 pub use token::{ALL_TENANTS, Expiry, Scope, TokenSettings};
 
@@ -22,6 +25,8 @@ pub use token::{ALL_TENANTS, Expiry, Scope, TokenSettings};
 pub const DATA_ADDRESS: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 7400));
 /// Where administration is served by default.
 pub const ADMIN_ADDRESS: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 7401));
+/// Where peers are served by default.
+pub const PEER_ADDRESS: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 7402));
 /// Most tokens: each call compares its token's hash with all of them.
 pub const TOKENS_MAX: usize = 1_000;
 /// What a message holds beside its command: the tenant's name and a few numbers.
@@ -37,6 +42,10 @@ pub struct Config {
     pub data: ListenerSettings,
     /// The listener for administration and metrics.
     pub admin: ListenerSettings,
+    /// The cluster.
+    pub cluster: ClusterSettings,
+    /// The listener for the other nodes of the cluster.
+    pub peer: ListenerSettings,
     /// Bounds.
     pub limits: Limits,
     /// Log, snapshots, disk.
@@ -129,9 +138,12 @@ impl Config {
         self.node.check_bounds("node")?;
         self.data.check_bounds("data")?;
         self.admin.check_bounds("admin")?;
+        self.cluster.check_bounds("cluster")?;
+        self.peer.check_bounds("peer")?;
         self.limits.check_bounds("limits")?;
         self.storage.check_bounds("storage")?;
         check_name("node.name", &self.node.name)?;
+        check_cluster(&self.cluster)?;
         crate::logging::filter(&self.logging)?;
         let room = self.limits.message_bytes_max - MESSAGE_FRAME_BYTES;
         if self.limits.command_bytes_max > room {
@@ -144,7 +156,27 @@ impl Config {
         }
         let tokens = self.all_tokens()?;
         check_listener("data", "data.address", &self.data, self.data_address(), self, !tokens.is_empty())?;
-        check_listener("admin", "admin.address", &self.admin, self.admin_address(), self, !tokens.is_empty())
+        check_listener(
+            "admin",
+            "admin.address",
+            &self.admin,
+            self.admin_address(),
+            self,
+            !tokens.is_empty(),
+        )?;
+        // Peers have no tokens: their certificates are what lets them in.
+        let vouched = self.peer.tls_client_ca.is_some();
+        check_listener("peer", "peer.address", &self.peer, self.peer_address(), self, vouched)
+    }
+
+    /// Whether the node is one of a cluster.
+    pub fn is_clustered(&self) -> bool {
+        !self.cluster.etcd.is_empty()
+    }
+
+    /// Where peers are served.
+    pub fn peer_address(&self) -> SocketAddr {
+        self.peer.address.unwrap_or(PEER_ADDRESS)
     }
 
     /// Where data is served.
@@ -211,6 +243,34 @@ fn check_name(field: &str, name: &str) -> Result<(), ConfigError> {
     Ok(())
 }
 
+fn check_cluster(cluster: &ClusterSettings) -> Result<(), ConfigError> {
+    check_name("cluster.name", &cluster.name)?;
+    let ClusterSettings { beacon_ms, shrink_after_ms, grace_ms, .. } = *cluster;
+    if shrink_after_ms < 2 * beacon_ms || shrink_after_ms >= grace_ms {
+        let field = "cluster.shrink_after_ms".to_owned();
+        let (min, max) = (2 * beacon_ms, grace_ms.saturating_sub(1));
+        return Err(ConfigError::OutOfBounds { field, value: shrink_after_ms, min, max });
+    }
+    let pairs = [
+        ("cluster.etcd_cert", &cluster.etcd_cert, &cluster.etcd_key),
+        ("cluster.etcd_key", &cluster.etcd_key, &cluster.etcd_cert),
+        ("cluster.etcd_cert", &cluster.etcd_cert, &cluster.etcd_ca),
+    ];
+    for (field, set, needed) in pairs {
+        if let (Some(path), None) = (set, needed) {
+            let problem = "etcd_cert and etcd_key go together, and need etcd_ca";
+            return Err(invalid(field, path.display(), problem));
+        }
+    }
+    match (&cluster.etcd_user, &cluster.etcd_password_file) {
+        (Some(user), None) => Err(invalid("cluster.etcd_user", user, "it needs etcd_password_file")),
+        (None, Some(path)) => {
+            Err(invalid("cluster.etcd_password_file", path.display(), "it needs etcd_user"))
+        }
+        _ => Ok(()),
+    }
+}
+
 fn check_listener(
     section: &str,
     field: &'static str,
@@ -234,9 +294,11 @@ fn check_listener(
     }
     let missing = match (cert.is_some(), tokens) {
         (true, true) => return Ok(()),
-        (false, true) => "TLS (tls_cert and tls_key)",
+        (false, true) if section != "peer" => "TLS (tls_cert and tls_key)",
+        (true, false) if section == "peer" => "the authority of peers' certificates (tls_client_ca)",
+        (false, _) if section == "peer" => "TLS (tls_cert, tls_key and tls_client_ca)",
         (true, false) => "tokens ([[token]] or node.tokens_file)",
-        (false, false) => "TLS (tls_cert and tls_key) and tokens ([[token]] or node.tokens_file)",
+        _ => "TLS (tls_cert and tls_key) and tokens ([[token]] or node.tokens_file)",
     };
     Err(ConfigError::Exposed { field, address, missing })
 }

@@ -12,9 +12,13 @@ pub(super) fn print(config: &Config) -> String {
     data.address = Some(config.data_address());
     let mut admin = config.admin.clone();
     admin.address = Some(config.admin_address());
+    let mut peer = config.peer.clone();
+    peer.address = Some(config.peer_address());
     section(&mut text, "node", &config.node);
     section(&mut text, "data", &data);
     section(&mut text, "admin", &admin);
+    section(&mut text, "cluster", &config.cluster);
+    section(&mut text, "peer", &peer);
     section(&mut text, "limits", &config.limits);
     section(&mut text, "storage", &config.storage);
     section(&mut text, "logging", &config.logging);

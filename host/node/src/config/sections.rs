@@ -11,6 +11,8 @@ use crate::replica::COMPONENT_BYTES_MAX;
 section! {
     /// The node itself.
     pub struct NodeSettings {
+        /// The node's number in its cluster. Each node has its own, and keeps it.
+        id: u64 = 1, min 1, max u64::MAX / 2;
         /// The node's name, in status and logs: 1 to 64 of a-z, 0-9, '-' and '_'.
         name: String = "node-1".into();
         /// The folder with the log, the state and the snapshots. A relative path starts at the working directory.
@@ -28,10 +30,13 @@ section! {
 section! {
     /// Where the node listens.
     pub struct ListenerSettings {
-        /// Address and port. Without a value: 127.0.0.1:7400 for data, 127.0.0.1:7401 for admin. Port 0: a free
-        /// one. An address beyond loopback needs TLS and tokens, or node.insecure. On loopback without any token
+        /// Address and port. Without a value: 127.0.0.1:7400 for data, 127.0.0.1:7401 for admin, 127.0.0.1:7402
+        /// for peers. Port 0: a free one. An address beyond loopback needs TLS and tokens, or node.insecure. On loopback without any token
         /// configured, every caller may do everything, and commands carry no principal.
         address: Option<SocketAddr> = None;
+        /// Where others reach this listener, as host:port, if that is not its address. Told to clients and peers by
+        /// a node of a cluster.
+        advertise: Option<String> = None;
         /// File with the server's certificate and those that vouch for it, in PEM. Together with tls_key it turns
         /// TLS on.
         tls_cert: Option<PathBuf> = None;
@@ -44,6 +49,38 @@ section! {
         connections_max: usize = 1_000, min 1, max 100_000;
         /// Most calls at once on one connection. Further ones wait in the client.
         calls_per_connection_max: u32 = 256, min 1, max 65_536;
+    }
+}
+
+section! {
+    /// The cluster. Without etcd the node is alone: it leads its only group by itself, and has no peers.
+    ///
+    /// Peers call each other on the listener of section [peer]. There its certificate is shown both to those who call
+    /// and to those who are called, and tls_client_ca vouches for both.
+    pub struct ClusterSettings {
+        /// The cluster's name: 1 to 64 of a-z, 0-9, '-' and '_'. All its keys in etcd lie below /NAME/.
+        name: String = "mortise".into();
+        /// URLs of etcd's members, http://HOST:PORT or https://HOST:PORT each.
+        etcd: Vec<String> = Vec::new();
+        /// etcd's user.
+        etcd_user: Option<String> = None;
+        /// File with that user's password, in its first line.
+        etcd_password_file: Option<PathBuf> = None;
+        /// File with the certificates, in PEM, of the authorities that vouch for etcd.
+        etcd_ca: Option<PathBuf> = None;
+        /// File with the certificate, in PEM, that etcd asks for.
+        etcd_cert: Option<PathBuf> = None;
+        /// File with that certificate's key, in PEM.
+        etcd_key: Option<PathBuf> = None;
+        /// Time to live of the node's session in etcd, in seconds. Failover does not wait for it.
+        session_ttl_seconds: u32 = 5, min 2, max 600;
+        /// A leader shows that it is alive this often, in milliseconds.
+        beacon_ms: u64 = 100, min 10, max 10_000;
+        /// A member of the in-sync set that has not acknowledged for so long leaves it, in milliseconds. At least
+        /// twice beacon_ms, and less than grace_ms.
+        shrink_after_ms: u64 = 500, min 20, max 50_000;
+        /// A follower that has not heard its leader for so long has itself elected, in milliseconds.
+        grace_ms: u64 = 900, min 50, max 100_000;
     }
 }
 

@@ -10,6 +10,25 @@ use mortise_runtime::{LoadError, Manifest};
 /// What a plugin's caller is told where no instance is left for it: a matter of load, and over in a moment.
 pub(crate) const INSTANCES_IN_USE: &str = "all plugin instances are in use";
 
+/// A node that may lead a group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Leader {
+    /// The node.
+    pub node: NodeId,
+    /// Where it serves data, as host:port; empty where that is not known.
+    pub data: String,
+    /// Where it serves administration, likewise.
+    pub admin: String,
+}
+
+fn may_lead(leader: &Option<Leader>) -> String {
+    match leader {
+        None => ", and it knows of none that does: try again soon".to_owned(),
+        Some(Leader { node, data, .. }) if data.is_empty() => format!(": node {node} may"),
+        Some(Leader { node, data, .. }) => format!(": node {node} at {data} may"),
+    }
+}
+
 /// A write on its way.
 #[derive(Clone, Debug)]
 pub struct Write {
@@ -100,10 +119,10 @@ pub enum WriteError {
     #[error("a newer stream took over this session")]
     Superseded,
     /// This node does not lead the group. Nothing was logged.
-    #[error("this node does not lead the group{}", .leader.map(|leader| format!(": node {leader} may")).unwrap_or_default())]
+    #[error("this node does not lead the group{}", may_lead(.leader))]
     NotLeader {
         /// Who may.
-        leader: Option<NodeId>,
+        leader: Option<Leader>,
     },
     /// This node led the group when it took the write, and does not any more; whether the write took effect is unknown.
     #[error(
@@ -134,10 +153,10 @@ pub enum QueryError {
     #[error("no such tenant")]
     NoSuchTenant,
     /// Only the leader can answer, and this node is none.
-    #[error("this node does not lead the group{}", .leader.map(|leader| format!(": node {leader} may")).unwrap_or_default())]
+    #[error("this node does not lead the group{}", may_lead(.leader))]
     NotLeader {
         /// Who may lead.
-        leader: Option<NodeId>,
+        leader: Option<Leader>,
     },
     /// The other members did not confirm in time that the state is fresh.
     #[error("the other members of the group did not answer in time: whether the state is fresh is not known")]

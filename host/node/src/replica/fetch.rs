@@ -1,6 +1,7 @@
 //! Getting a snapshot from the leader: fetched, checked, and restored beside the present state, all on a thread of its
 //! own. Nothing of it counts before the core has it installed.
 
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
@@ -9,6 +10,7 @@ use anyhow::{Context, ensure};
 use crossbeam_channel::Sender;
 use mortise_core::group::NodeId;
 use mortise_core::replica::SnapshotMeta;
+use mortise_peer::SnapshotSink;
 use mortise_storage::{IncomingSnapshot, SnapshotReader, StateId};
 
 use super::driver::Event;
@@ -22,6 +24,24 @@ pub(crate) struct Fetched {
     pub(crate) meta: SnapshotMeta,
     pub(crate) state: StateId,
     pub(crate) tables: Box<Tables>,
+}
+
+/// Where the file of a snapshot is put while it comes.
+pub(crate) struct Incoming {
+    shared: Arc<Shared>,
+    file: IncomingSnapshot,
+}
+
+impl SnapshotSink for Incoming {
+    fn write(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        if self.shared.stopping.load(Ordering::Acquire) {
+            return Err(io::Error::other("this node is stopping"));
+        }
+        if offset != self.file.offset() {
+            return Err(io::Error::other("a part of the snapshot is missing"));
+        }
+        self.file.write(bytes).map_err(io::Error::other)
+    }
 }
 
 /// Begins to fetch what `meta` describes into the unused state `state`. Ends with [`Event::Fetched`].
@@ -63,12 +83,9 @@ fn fetch(
     let start = Instant::now();
     let (index, name) = (meta.last.index, snapshot_name(meta.last.index));
     tracing::info!(%from, %index, "fetching a snapshot");
-    let mut incoming = IncomingSnapshot::create(shared.disk.clone(), &name)?;
-    outside.fetch_snapshot(from, index, &mut |bytes| {
-        ensure!(!shared.stopping.load(Ordering::Acquire), "this node is stopping");
-        Ok(incoming.write(bytes)?)
-    })?;
-    let info = incoming.finish()?;
+    let file = IncomingSnapshot::create(shared.disk.clone(), &name)?;
+    let incoming = outside.fetch_snapshot(from, index, Incoming { shared: shared.clone(), file })?;
+    let info = incoming.file.finish()?;
     let (bytes, took) = (info.bytes, start.elapsed());
     let file = SnapshotReader::open(shared.disk.as_ref(), &name)?;
     let tables = restore_group(&shared.db, state, shared.group, &shared.runtime, file)

@@ -34,23 +34,27 @@ use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use crossbeam_channel::Sender;
-use mortise_core::ids::{LogIndex, TenantId};
+use mortise_core::digest::Digest;
+use mortise_core::ids::{GroupId, LogIndex, TenantId};
 use mortise_core::profile::Profile;
 use mortise_core::replica::{Freshness, OperatorCommand, View};
 use mortise_runtime::Runtime;
-use mortise_storage::disk::Disk;
+use mortise_storage::disk::{Disk, DiskFile};
+use mortise_storage::snapshot::open_snapshot_file;
 use tokio::sync::{oneshot, watch};
 
 pub use self::admin::COMPONENT_BYTES_MAX;
 pub use self::api::{
-    AdminError, Answer, AnswerSink, PluginInfo, QueryError, ReplicaStatus, SnapshotTaken, TenantInfo, Write,
-    WriteError, Written,
+    AdminError, Answer, AnswerSink, Leader, PluginInfo, QueryError, ReplicaStatus, SnapshotTaken, TenantInfo,
+    Write, WriteError, Written,
 };
+pub(crate) use self::fetch::Incoming;
 pub use self::machine::Fault;
 pub use self::open::StartError;
-pub(crate) use self::open::{Member, Membership};
+pub(crate) use self::open::{Member, Membership, Times};
 pub use self::options::ReplicaOptions;
 pub(crate) use self::outside::{Inbox, Outside};
+pub(crate) use self::shared::clock;
 pub use self::snapshot::SnapshotError;
 pub use self::tables::TablesError;
 pub use self::verify::{TenantReport, VerifyReport, verify};
@@ -59,6 +63,7 @@ use self::apply::ApplyJob;
 use self::driver::Event;
 use self::query::Queries;
 use self::shared::Shared;
+use self::snapshot::snapshot_name;
 use crate::metrics::Metrics;
 
 /// A running replica. Cheap to clone; the last one to go does not stop it: [`Replica::shutdown`] does.
@@ -104,12 +109,11 @@ impl Replica {
     /// As [`Replica::start`].
     pub(crate) fn join(
         options: ReplicaOptions,
-        disk: Option<Arc<dyn Disk>>,
         runtime: Runtime,
         metrics: Arc<Metrics>,
         member: Member,
     ) -> Result<Replica, StartError> {
-        open::start(options, disk, runtime, metrics, Membership::Member(member))
+        open::start(options, None, runtime, metrics, Membership::Member(member))
     }
 
     /// Takes writes in. Never blocks: refusals come as answers. `stream` is a number unique to the caller's stream,
@@ -158,6 +162,27 @@ impl Replica {
         freshness: Freshness,
     ) -> Result<(Bytes, LogIndex), QueryError> {
         self.queries.query(tenant, principal, request, freshness).await
+    }
+
+    /// The group that this is a replica of.
+    pub fn group(&self) -> GroupId {
+        self.shared.group
+    }
+
+    /// Whether it leads, and serves.
+    pub fn leads(&self) -> bool {
+        self.shared.leads.load(Ordering::Acquire)
+    }
+
+    /// Why this replica does not do what only a leader does.
+    pub(crate) fn not_leader(&self) -> WriteError {
+        WriteError::NotLeader { leader: self.shared.find_leader() }
+    }
+
+    /// Its effect digest, and the entry behind which it was taken.
+    pub(crate) fn digest(&self) -> (LogIndex, Digest) {
+        let applied = self.shared.tables().applied;
+        (applied.index, applied.digest)
     }
 
     /// The replica as its core sees itself; `None` once it has stopped.
@@ -234,6 +259,14 @@ impl Replica {
     fn gone(&self) -> WriteError {
         self.shared.fault.borrow().clone().map_or(WriteError::ShuttingDown, WriteError::Stopped)
     }
+}
+
+/// The file of the replica's snapshot whose last entry is at `index`.
+pub(crate) fn open_snapshot(
+    replica: &Replica,
+    index: LogIndex,
+) -> Result<Arc<dyn DiskFile>, mortise_storage::SnapshotError> {
+    open_snapshot_file(replica.shared.disk.as_ref(), &snapshot_name(index))
 }
 
 /// The sink of a single write.

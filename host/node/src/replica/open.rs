@@ -30,6 +30,8 @@ use super::snapshot::{SnapshotError, restore_group};
 use super::tables::{Tables, TablesError};
 use super::writer::{Files, HARD_STATE_FILE, note_extent};
 use super::{Replica, WriteError, janitor, log_reader, writer};
+use crate::config::ConfigError;
+use crate::groups::Directory;
 use crate::metrics::Metrics;
 
 /// Bytes of log read at once to find where epochs begin.
@@ -106,6 +108,12 @@ pub enum StartError {
     /// A thread cannot be started.
     #[error("start a thread: {0}")]
     Thread(std::io::Error),
+    /// A file of the node cannot be read or written, or its settings cannot be honoured.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// Recovery crashed.
+    #[error("recovery crashed: {0}")]
+    Crashed(String),
     /// The replica stopped while it started.
     #[error("begin to lead: {0}")]
     Begin(WriteError),
@@ -131,8 +139,37 @@ pub(crate) struct Member {
     pub(crate) fresh: Option<Incarnation>,
     /// The data folder is known to be older than what this node once had: its copy does not count.
     pub(crate) restored: bool,
+    /// Where the nodes are.
+    pub(crate) directory: Directory,
+    /// The times that the group keeps.
+    pub(crate) times: Times,
     /// Makes its way to the others.
     pub(crate) outside: Box<dyn FnOnce(Inbox) -> Arc<dyn Outside> + Send>,
+}
+
+/// See the section [cluster] of the configuration. In microseconds.
+#[derive(Clone, Copy)]
+pub(crate) struct Times {
+    pub(crate) beacon: u64,
+    pub(crate) shrink_after: u64,
+    pub(crate) grace: u64,
+}
+
+impl StartError {
+    /// Whether what lies in the data folder is at fault: another copy of the data would do.
+    pub(crate) fn is_damage(&self) -> bool {
+        match self {
+            Self::Log(error) => error.is_damage(),
+            Self::Tables(TablesError::Damaged { .. })
+            | Self::Gap { .. }
+            | Self::LogLost { .. }
+            | Self::HardState(SmallFileError::Damaged { .. })
+            | Self::Malformed(_)
+            | Self::HardStateLost { .. }
+            | Self::Restore(Fault::Snapshot(_)) => true,
+            _ => false,
+        }
+    }
 }
 
 /// The replica's threads, and what they need until the last one is gone.
@@ -195,10 +232,22 @@ pub(crate) fn start(
         );
     }
     let db = StateDb::open(&folder.state_path(), StateDbOptions::default())?;
+    let directory = match &membership {
+        Membership::Alone => Directory::default(),
+        Membership::Member(member) => member.directory.clone(),
+    };
     let states = db.states()?;
     let newest_state = states.last().copied().max(Some(current.state)).unwrap_or(current.state);
     let tables = recover_tables(&options, &db, current.state, disk.as_ref(), &runtime, &log)?;
-    let shared = Arc::new(Shared::new(options, folder, db, disk, runtime, metrics, (current.state, tables)));
+    let shared = Arc::new(Shared::new(
+        options,
+        folder,
+        disk,
+        runtime,
+        metrics,
+        (db, current.state, tables),
+        directory,
+    ));
     states.into_iter().filter(|state| *state != current.state).for_each(|state| shared.discard(state));
     shared.check_disk();
     note_extent(&log, &shared);
@@ -339,7 +388,14 @@ fn launch(
             (options, Arc::new(Alone::new(inbox, &stored.hard)?), Some(waits))
         }
         Membership::Member(member) => {
-            let options = Options::new(member.cluster, shared.group, member.node, member.boot, seed);
+            let options = Options {
+                beacon: member.times.beacon,
+                shrink_after: member.times.shrink_after,
+                grace: member.times.grace,
+                lease: member.times.grace / 2,
+                lease_margin: member.times.grace / 20,
+                ..Options::new(member.cluster, shared.group, member.node, member.boot, seed)
+            };
             (options, (member.outside)(inbox), None)
         }
     };

@@ -14,6 +14,7 @@ use mortise_core::replica::{
 use tokio::sync::Semaphore;
 
 use super::driver::Event;
+use super::fetch::Incoming;
 use super::shared::lock;
 
 /// The world beyond a replica's data folder. Called from its driver: nothing here may block. What comes back goes
@@ -34,17 +35,11 @@ pub(crate) trait Outside: Send + Sync {
     /// How often the replica's clock ticks.
     fn tick(&self) -> Duration;
 
-    /// Gets the file of the snapshot that ends with the entry `index`, part by part. Called on a thread of its own, which
-    /// it blocks.
+    /// Gets the file of the snapshot that ends with the entry `index`. Called on a thread of its own, which it blocks.
     ///
     /// # Errors
-    /// It cannot be had whole, or `write` failed.
-    fn fetch_snapshot(
-        &self,
-        from: NodeId,
-        index: LogIndex,
-        write: &mut (dyn FnMut(&[u8]) -> anyhow::Result<()> + Send),
-    ) -> anyhow::Result<()>;
+    /// It cannot be had whole, or the sink fails.
+    fn fetch_snapshot(&self, from: NodeId, index: LogIndex, sink: Incoming) -> anyhow::Result<Incoming>;
 
     /// The replica has stopped: nothing more comes of it.
     fn close(&self);
@@ -140,12 +135,7 @@ impl Outside for Alone {
         Duration::from_millis(100)
     }
 
-    fn fetch_snapshot(
-        &self,
-        _from: NodeId,
-        _index: LogIndex,
-        _write: &mut (dyn FnMut(&[u8]) -> anyhow::Result<()> + Send),
-    ) -> anyhow::Result<()> {
+    fn fetch_snapshot(&self, _from: NodeId, _index: LogIndex, _sink: Incoming) -> anyhow::Result<Incoming> {
         anyhow::bail!("there is no other node in this group")
     }
 

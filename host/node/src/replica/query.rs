@@ -79,7 +79,7 @@ impl Queries {
         };
         self.events.send(Event::Read(freshness, deadline, sender)).map_err(|_| gone())?;
         receiver.await.map_err(|_| gone())?.map_err(|refusal| match refusal {
-            Refusal::NotLeader { leader } => QueryError::NotLeader { leader },
+            Refusal::NotLeader { .. } => QueryError::NotLeader { leader: self.shared.find_leader() },
             Refusal::NotReady => QueryError::NotLeader { leader: None },
             Refusal::Overloaded => QueryError::Overloaded("too many reads wait"),
             Refusal::TimedOut => QueryError::Unconfirmed,

@@ -4,6 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+use mortise_core::group::NodeId;
 use mortise_core::ids::{GroupId, TenantId};
 use mortise_core::replica::MonoTime;
 use mortise_core::time::LogTime;
@@ -13,9 +14,10 @@ use mortise_storage::snapshot::{list_snapshots, remove_snapshot};
 use mortise_storage::state::StateDb;
 use mortise_storage::{DataFolder, FolderError, ScratchFile, StateId};
 
-use super::api::WriteError;
+use super::api::{Leader, WriteError};
 use super::options::ReplicaOptions;
 use super::tables::Tables;
+use crate::groups::Directory;
 use crate::metrics::Metrics;
 
 /// What the replica's threads and its callers share.
@@ -39,6 +41,12 @@ pub(crate) struct Shared {
     state: AtomicU64,
     /// States in the database that nobody uses any more.
     discarded: Mutex<BTreeSet<StateId>>,
+    /// Whether this replica leads, and serves.
+    pub leads: AtomicBool,
+    /// The node whose leadership this replica follows; 0: none.
+    pub leader: AtomicU64,
+    /// Where the nodes are.
+    directory: Directory,
     /// How each tenant's section of the newest snapshot was written.
     sections: Mutex<HashMap<TenantId, String>>,
     /// Locked as long as this lives. Last, so that the database is closed before another process may open it.
@@ -102,11 +110,11 @@ impl Shared {
     pub(crate) fn new(
         options: ReplicaOptions,
         folder: DataFolder,
-        db: StateDb,
         disk: Arc<dyn Disk>,
         runtime: Runtime,
         metrics: Arc<Metrics>,
-        (state, tables): (StateId, Tables),
+        (db, state, tables): (StateDb, StateId, Tables),
+        directory: Directory,
     ) -> Self {
         Self {
             group: options.group,
@@ -124,6 +132,9 @@ impl Shared {
             tables: RwLock::new(tables),
             state: AtomicU64::new(state.0),
             discarded: Mutex::default(),
+            leads: AtomicBool::new(false),
+            leader: AtomicU64::new(0),
+            directory,
             sections: Mutex::default(),
         }
     }
@@ -163,6 +174,12 @@ impl Shared {
     /// It is deleted.
     pub(crate) fn forget_discarded(&self, state: StateId) {
         lock(&self.discarded).remove(&state);
+    }
+
+    /// Whom to name to those who want a leader.
+    pub(crate) fn find_leader(&self) -> Option<Leader> {
+        let leader = NodeId(self.leader.load(Ordering::Relaxed));
+        (leader != NodeId(0)).then(|| self.directory.find(leader))
     }
 
     /// Notes why the replica stops. The first reason stays.

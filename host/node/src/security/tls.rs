@@ -9,6 +9,7 @@ use tokio_rustls::rustls::pki_types::pem::{self, PemObject};
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::rustls::server::{VerifierBuilderError, WebPkiClientVerifier};
 use tokio_rustls::rustls::{self, RootCertStore, ServerConfig};
+use tonic::transport::{Certificate, ClientTlsConfig, Identity};
 
 use crate::config::ListenerSettings;
 
@@ -27,6 +28,16 @@ pub enum TlsError {
         path: PathBuf,
         /// Why.
         source: pem::Error,
+    },
+    /// A file cannot be read.
+    #[error("{field}: read {path}: {source}", path = path.display())]
+    Read {
+        /// The setting.
+        field: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
     },
     /// A file without certificates.
     #[error("{field}: {path} holds no certificate", path = path.display())]
@@ -85,6 +96,22 @@ pub fn acceptor(listener: &ListenerSettings) -> Result<Option<TlsAcceptor>, TlsE
     let mut config = builder.with_single_cert(chain, private).map_err(unusable)?;
     config.alpn_protocols = PROTOCOLS.map(<[u8]>::to_vec).to_vec();
     Ok(Some(TlsAcceptor::from(Arc::new(config))))
+}
+
+/// How peers are called under TLS; `None` where their listener has no certificate. The node shows the same certificate as
+/// there, and trusts the same authorities.
+///
+/// # Errors
+/// Files that cannot be read.
+pub fn peer_client(listener: &ListenerSettings) -> Result<Option<ClientTlsConfig>, TlsError> {
+    let (Some(cert), Some(key)) = (&listener.tls_cert, &listener.tls_key) else { return Ok(None) };
+    let read = |field, path: &Path| {
+        std::fs::read(path).map_err(|source| TlsError::Read { field, path: path.into(), source })
+    };
+    let identity = Identity::from_pem(read("tls_cert", cert)?, read("tls_key", key)?);
+    let authorities = listener.tls_client_ca.as_ref().unwrap_or(cert);
+    let authorities = Certificate::from_pem(read("tls_client_ca", authorities)?);
+    Ok(Some(ClientTlsConfig::new().identity(identity).ca_certificate(authorities)))
 }
 
 fn certificates(field: &'static str, path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {

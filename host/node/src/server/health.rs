@@ -5,7 +5,7 @@ use tonic_health::pb::health_server::HealthServer;
 use tonic_health::server::{HealthReporter, HealthService};
 
 use super::fault_of;
-use crate::replica::Replica;
+use crate::groups::Groups;
 
 /// What health knows: the node as a whole, and each service.
 const NAMES: [&str; 3] = ["", "mortise.v1.Data", "mortise.v1.Admin"];
@@ -33,12 +33,12 @@ impl Health {
         }
     }
 
-    /// Says NOT_SERVING when the replica stops by itself.
-    pub(super) fn watch(&self, replica: &Replica) {
-        let (health, fault) = (self.clone(), replica.fault());
+    /// Says NOT_SERVING when a replica stops by itself.
+    pub(super) fn watch(&self, groups: &Groups) {
+        let (health, fault) = (self.clone(), groups.fault());
         tokio::spawn(async move {
             if let Some(reason) = fault_of(fault).await {
-                tracing::error!(reason, "the replica stopped");
+                tracing::error!(reason, "a replica stopped");
                 health.set_serving(false).await;
             }
         });

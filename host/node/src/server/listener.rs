@@ -58,6 +58,24 @@ pub(super) enum Phase {
     Cut,
 }
 
+/// Bytes that the other side may send before the node has read them.
+#[derive(Clone, Copy)]
+pub(super) struct Windows {
+    /// On one call.
+    pub(super) stream: u32,
+    /// On all calls of a connection.
+    pub(super) connection: u32,
+}
+
+impl Windows {
+    /// For clients.
+    pub(super) const CLIENTS: Self =
+        Self { stream: STREAM_WINDOW_BYTES, connection: CONNECTION_WINDOW_BYTES };
+    /// For peers.
+    pub(super) const PEERS: Self =
+        Self { stream: mortise_peer::STREAM_WINDOW_BYTES, connection: mortise_peer::CONNECTION_WINDOW_BYTES };
+}
+
 pub(super) struct Listener {
     name: &'static str,
     socket: TcpListener,
@@ -65,6 +83,7 @@ pub(super) struct Listener {
     tls: Option<TlsAcceptor>,
     connections_max: usize,
     calls_max: u32,
+    windows: Windows,
 }
 
 impl Listener {
@@ -73,6 +92,7 @@ impl Listener {
         name: &'static str,
         address: SocketAddr,
         settings: &ListenerSettings,
+        windows: Windows,
     ) -> Result<Self, ServeError> {
         let tls =
             security::acceptor(settings).map_err(|source| ServeError::Tls { listener: name, source })?;
@@ -80,7 +100,7 @@ impl Listener {
         let socket = TcpListener::bind(address).await.map_err(failed)?;
         let address = socket.local_addr().map_err(failed)?;
         let (connections_max, calls_max) = (settings.connections_max, settings.calls_per_connection_max);
-        Ok(Self { name, socket, address, tls, connections_max, calls_max })
+        Ok(Self { name, socket, address, tls, connections_max, calls_max, windows })
     }
 
     pub(super) fn address(&self) -> SocketAddr {
@@ -96,9 +116,9 @@ impl Listener {
     ) -> impl Future<Output = ()> + Send + 'static {
         let metrics = Arc::clone(metrics);
         async move {
-            let Self { name, socket, tls, connections_max, calls_max, .. } = self;
+            let Self { name, socket, tls, connections_max, calls_max, windows, .. } = self;
             let (alive, mut last) = mpsc::channel(1);
-            let builder = builder(Tasks { alive }, calls_max);
+            let builder = builder(Tasks { alive }, calls_max, windows);
             let connector = Connector { builder, tls, router, phase: phase.clone() };
             let mut connections = JoinSet::new();
             let mut draining = pin!(reached(phase.clone(), Phase::Draining));
@@ -211,7 +231,7 @@ impl Connector {
     }
 }
 
-fn builder(tasks: Tasks, calls_max: u32) -> Builder<Tasks> {
+fn builder(tasks: Tasks, calls_max: u32, windows: Windows) -> Builder<Tasks> {
     let mut builder = Builder::new(tasks);
     builder.http1().timer(TokioTimer::new());
     builder
@@ -220,8 +240,8 @@ fn builder(tasks: Tasks, calls_max: u32) -> Builder<Tasks> {
         .keep_alive_interval(KEEP_ALIVE_INTERVAL)
         .keep_alive_timeout(KEEP_ALIVE_TIME_MAX)
         .max_concurrent_streams(calls_max)
-        .initial_stream_window_size(STREAM_WINDOW_BYTES)
-        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .initial_stream_window_size(windows.stream)
+        .initial_connection_window_size(windows.connection)
         .max_frame_size(FRAME_BYTES_MAX)
         .max_header_list_size(HEADER_BYTES_MAX);
     builder

@@ -1,10 +1,11 @@
 //! A node in one process: listeners, services, health, and the replica behind them.
 //!
 //! ```text
-//! data  :7400 ─ Data, health, reflection ──────────┐
-//!                                                  ├─▶ Replica
-//! admin :7401 ─ Admin, health, reflection, /metrics┘
+//! data  :7400 ─ Data, health, reflection ────────────────────┐
+//! admin :7401 ─ Admin, Cluster, health, reflection, /metrics ├─▶ Groups ─▶ Replicas
+//! peer  :7402 ─ Peer ───────────────────────────── Cluster ──┘
 //! ```
+//! A node alone has no peer listener, and one group.
 //! The listeners open before recovery, so that an address in use is found out at once and health can say
 //! NOT_SERVING; calls are refused as UNAVAILABLE until it is done.
 
@@ -16,6 +17,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use mortise_coordination::Addresses;
 use mortise_runtime::{Runtime, RuntimeError, RuntimeOptions};
 use mortise_storage::DataFolder;
 use mortise_storage::disk::Disk;
@@ -23,11 +25,13 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use self::health::Health;
-use self::listener::{Listener, Phase};
-use crate::config::{Config, ConfigError};
+use self::listener::{Listener, Phase, Windows};
+use crate::cluster::{Cluster, JoinError, Parts};
+use crate::config::{Config, ConfigError, ListenerSettings};
+use crate::groups::Groups;
 use crate::metrics::Metrics;
 use crate::replica::{Replica, ReplicaOptions, StartError};
-use crate::security::{TlsError, Tokens};
+use crate::security::{self, TlsError, Tokens};
 use crate::services::{About, Context};
 
 /// The folder of compiled components within the data folder. Whatever is lost there is compiled again.
@@ -63,6 +67,9 @@ pub enum ServeError {
     /// The data folder cannot be opened or recovered.
     #[error(transparent)]
     Replica(#[from] StartError),
+    /// The node cannot join its cluster.
+    #[error(transparent)]
+    Join(#[from] JoinError),
     /// Recovery crashed.
     #[error("recovery crashed: {0}")]
     Crashed(#[from] tokio::task::JoinError),
@@ -76,7 +83,9 @@ pub struct Server;
 pub struct Running {
     data_address: SocketAddr,
     admin_address: SocketAddr,
-    replica: Replica,
+    peer_address: Option<SocketAddr>,
+    groups: Arc<Groups>,
+    cluster: Option<Cluster>,
     context: Arc<Context>,
     health: Health,
     phase: watch::Sender<Phase>,
@@ -106,9 +115,14 @@ impl Server {
 async fn start(config: Config, disk: Option<Arc<dyn Disk>>) -> Result<Running, ServeError> {
     config.check()?;
     let tokens = Tokens::new(&config.all_tokens()?);
-    let data = Listener::bind("data", config.data_address(), &config.data).await?;
-    let admin = Listener::bind("admin", config.admin_address(), &config.admin).await?;
+    let data = Listener::bind("data", config.data_address(), &config.data, Windows::CLIENTS).await?;
+    let admin = Listener::bind("admin", config.admin_address(), &config.admin, Windows::CLIENTS).await?;
+    let peer = match config.is_clustered() {
+        true => Some(Listener::bind("peer", config.peer_address(), &config.peer, Windows::PEERS).await?),
+        false => None,
+    };
     let (data_address, admin_address) = (data.address(), admin.address());
+    let peer_address = peer.as_ref().map(Listener::address);
     if config.node.insecure {
         tracing::warn!(%data_address, %admin_address, "node.insecure is set: TLS and tokens are not enforced");
     }
@@ -120,37 +134,91 @@ async fn start(config: Config, disk: Option<Arc<dyn Disk>>) -> Result<Running, S
         admin_address,
         started: Instant::now(),
     };
-    let context = Arc::new(Context::new(tokens, config.limits.clone(), Arc::clone(&metrics), about));
+    let groups = Arc::new(Groups::default());
+    let limits = config.limits.clone();
+    let context = Arc::new(Context::new(tokens, limits, Arc::clone(&metrics), about, Arc::clone(&groups)));
+    let cluster = match config.is_clustered() {
+        true => Some(make_cluster(&config, &metrics, &groups).await?),
+        false => None,
+    };
     let health = Health::new().await;
     let phase = watch::Sender::new(Phase::Serving);
     let data = data.serve(routes::data(&context, &health), &metrics, phase.subscribe());
-    let admin = admin.serve(routes::admin(&context, &health), &metrics, phase.subscribe());
-    let listeners = Cut(vec![tokio::spawn(data), tokio::spawn(admin)]);
+    let node = cluster.as_ref().map(Cluster::node);
+    let admin = admin.serve(routes::admin(&context, &health, node), &metrics, phase.subscribe());
+    let mut listeners = Cut(vec![tokio::spawn(data), tokio::spawn(admin)]);
+    if let (Some(peer), Some(cluster)) = (peer, &cluster) {
+        let router = cluster.service().prepare().into_axum_router();
+        listeners.0.push(tokio::spawn(peer.serve(router, &metrics, phase.subscribe())));
+    }
     let drain_timeout = Duration::from_millis(config.node.drain_timeout_ms);
-    let replica = tokio::task::spawn_blocking(move || recover(&config, disk, metrics)).await??;
-    context.set_replica(replica.clone());
+    match (&cluster, peer_address) {
+        (Some(cluster), Some(peer_address)) => {
+            let told = |settings: &ListenerSettings, address: SocketAddr| {
+                settings.advertise.clone().unwrap_or_else(|| address.to_string())
+            };
+            let addresses = Addresses {
+                peer: told(&config.peer, peer_address),
+                data: told(&config.data, data_address),
+                admin: told(&config.admin, admin_address),
+            };
+            cluster.join(addresses).await?;
+        }
+        _ => {
+            let replica = tokio::task::spawn_blocking(move || recover(&config, disk, metrics)).await??;
+            groups.insert(replica);
+            groups.set_recovered();
+        }
+    }
     health.set_serving(true).await;
-    health.watch(&replica);
-    tracing::info!(%data_address, %admin_address, "serving");
+    health.watch(&groups);
+    tracing::info!(%data_address, %admin_address, peer_address = peer_address.map(tracing::field::display), "serving");
     let listeners = listeners.keep();
-    Ok(Running { data_address, admin_address, replica, context, health, phase, listeners, drain_timeout })
+    Ok(Running {
+        data_address,
+        admin_address,
+        peer_address,
+        groups,
+        cluster,
+        context,
+        health,
+        phase,
+        listeners,
+        drain_timeout,
+    })
 }
 
-fn recover(
+async fn make_cluster(
     config: &Config,
-    disk: Option<Arc<dyn Disk>>,
-    metrics: Arc<Metrics>,
-) -> Result<Replica, ServeError> {
-    let (storage, limits) = (&config.storage, &config.limits);
-    // A new data folder must be empty when it is made, so it comes before what the runtime puts in there.
-    drop(DataFolder::open(&config.node.data_folder).map_err(StartError::from)?);
-    let runtime = Runtime::new(RuntimeOptions {
+    metrics: &Arc<Metrics>,
+    groups: &Arc<Groups>,
+) -> Result<Cluster, ServeError> {
+    let tls =
+        security::peer_client(&config.peer).map_err(|source| ServeError::Tls { listener: "peer", source })?;
+    let folder = DataFolder::open_node(&config.node.data_folder).map_err(StartError::from)?;
+    let parts = Parts {
+        folder,
+        replica: replica_options(config),
+        runtime: make_runtime(config)?,
+        metrics: Arc::clone(metrics),
+        groups: Arc::clone(groups),
+        tls,
+    };
+    Ok(Cluster::new(config, parts)?)
+}
+
+fn make_runtime(config: &Config) -> Result<Runtime, RuntimeError> {
+    Runtime::new(RuntimeOptions {
         cache: Some(config.node.data_folder.join(COMPILED_FOLDER)),
-        component_bytes_max: limits.component_bytes_max,
-        compile_time_max: Duration::from_millis(limits.compile_ms_max),
+        component_bytes_max: config.limits.component_bytes_max,
+        compile_time_max: Duration::from_millis(config.limits.compile_ms_max),
         ..RuntimeOptions::default()
-    })?;
-    let options = ReplicaOptions {
+    })
+}
+
+fn replica_options(config: &Config) -> ReplicaOptions {
+    let (storage, limits) = (&config.storage, &config.limits);
+    ReplicaOptions {
         segment_bytes: storage.log_segment_bytes,
         entry_bytes_max: storage.entry_bytes_max,
         command_bytes_max: limits.command_bytes_max,
@@ -162,7 +230,17 @@ fn recover(
         snapshots_kept: storage.snapshots_kept,
         free_disk_bytes_min: storage.free_disk_bytes_min,
         ..ReplicaOptions::new(&config.node.data_folder)
-    };
+    }
+}
+
+fn recover(
+    config: &Config,
+    disk: Option<Arc<dyn Disk>>,
+    metrics: Arc<Metrics>,
+) -> Result<Replica, ServeError> {
+    // A new data folder must be empty when it is made, so it comes before what the runtime puts in there.
+    drop(DataFolder::open(&config.node.data_folder).map_err(StartError::from)?);
+    let (runtime, options) = (make_runtime(config)?, replica_options(config));
     Ok(match disk {
         None => Replica::start(options, runtime, metrics)?,
         Some(disk) => Replica::start_on(options, disk, runtime, metrics)?,
@@ -180,9 +258,14 @@ impl Running {
         self.admin_address
     }
 
-    /// The replica.
-    pub fn replica(&self) -> &Replica {
-        &self.replica
+    /// Where peers are served; `None` where the node is alone.
+    pub fn peer_address(&self) -> Option<SocketAddr> {
+        self.peer_address
+    }
+
+    /// The replica of the first group; `None` where the node has none yet.
+    pub fn replica(&self) -> Option<Replica> {
+        self.groups.first()
     }
 
     /// The node's metrics.
@@ -193,14 +276,26 @@ impl Running {
     /// Why the replica stopped by itself; `None` while it runs. Such a node serves nothing more: report the reason,
     /// call [`Running::shutdown`] and exit with a failure.
     pub fn fault(&self) -> Option<String> {
-        self.replica.fault().borrow().clone()
+        self.groups.fault().borrow().clone()
     }
 
     /// Waits until the replica stops by itself, and returns why. Never returns while all is well.
     pub async fn wait(&self) -> String {
-        match fault_of(self.replica.fault()).await {
-            Some(reason) => reason,
-            None => std::future::pending().await,
+        let superseded = async {
+            match &self.cluster {
+                Some(cluster) => cluster.superseded().await,
+                None => std::future::pending().await,
+            }
+        };
+        let fault = async {
+            match fault_of(self.groups.fault()).await {
+                Some(reason) => reason,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            reason = fault => reason,
+            reason = superseded => reason,
         }
     }
 
@@ -217,7 +312,13 @@ impl Running {
             self.phase.send_replace(Phase::Cut);
             listeners.wait().await;
         }
-        self.replica.clone().shutdown().await;
+        for replica in self.groups.all() {
+            self.groups.remove(replica.group());
+            replica.shutdown().await;
+        }
+        if let Some(cluster) = self.cluster.take() {
+            cluster.close().await;
+        }
         tracing::info!("stopped");
     }
 }

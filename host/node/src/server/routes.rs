@@ -12,6 +12,7 @@ use tonic::service::Routes;
 use tonic_reflection::server::Builder;
 
 use super::health::Health;
+use crate::cluster::Node;
 use crate::security::AccessError;
 use crate::services::{self, Context};
 
@@ -26,25 +27,30 @@ const EVERYWHERE: [&str; 3] = [
 
 /// The data listener.
 pub(super) fn data(context: &Arc<Context>, health: &Health) -> Router {
-    let routes = reflect(services::data(context), "mortise.v1.Data").add_service(health.service());
+    let routes = reflect(services::data(context), &["mortise.v1.Data"]).add_service(health.service());
     services::guarded(routes.prepare().into_axum_router(), context)
 }
 
 /// The admin listener.
-pub(super) fn admin(context: &Arc<Context>, health: &Health) -> Router {
-    let routes = reflect(services::admin(context), "mortise.v1.Admin").add_service(health.service());
+pub(super) fn admin(context: &Arc<Context>, health: &Health, node: Option<&Arc<Node>>) -> Router {
+    let mut names = vec!["mortise.v1.Admin"];
+    let mut routes = services::admin(context);
+    if let Some(node) = node {
+        names.push("mortise.v1.Cluster");
+        routes = services::cluster(routes, node);
+    }
+    let routes = reflect(routes, &names).add_service(health.service());
     let metrics = get(metrics).with_state(Arc::clone(context));
     services::guarded(routes.prepare().into_axum_router().route("/metrics", metrics), context)
 }
 
 /// Adds reflection, in both versions that tools ask for.
-fn reflect(routes: Routes, service: &str) -> Routes {
+fn reflect(routes: Routes, services: &[&str]) -> Routes {
     let builder = || {
         let builder = Builder::configure()
             .register_encoded_file_descriptor_set(mortise_proto::FILE_DESCRIPTOR_SET)
-            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-            .with_service_name(service);
-        EVERYWHERE.iter().fold(builder, |builder, name| builder.with_service_name(*name))
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET);
+        services.iter().chain(&EVERYWHERE).fold(builder, |builder, name| builder.with_service_name(*name))
     };
     match (builder().build_v1(), builder().build_v1alpha()) {
         (Ok(v1), Ok(v1alpha)) => routes.add_service(v1).add_service(v1alpha),

@@ -30,8 +30,22 @@ impl AdminService {
         Self { context }
     }
 
-    fn replica(&self) -> Result<&Replica, ErrorDetail> {
-        self.context.replica()
+    /// The replica that has the tenant, where it leads: others may not know the newest.
+    fn replica_of(&self, tenant: &str) -> Result<Replica, ErrorDetail> {
+        let (replica, _) = self.context.find_tenant(tenant)?;
+        if replica.leads() { Ok(replica) } else { Err(replica.not_leader().into()) }
+    }
+
+    /// The replica of a group where a tenant of this name can come to be.
+    fn replica_without(&self, tenant: &str, group: u64) -> Result<Replica, ErrorDetail> {
+        match self.context.groups.of_tenant(tenant) {
+            Some((other, _)) if group != 0 && other.group().0 != group => {
+                let name = tenant.to_owned();
+                Err(AdminError::AlreadyExists { what: "tenant", name }.into())
+            }
+            Some((other, _)) => self.context.find_leading(other.group().0),
+            None => self.context.find_leading(group),
+        }
     }
 
     /// Takes a whole component in.
@@ -52,7 +66,7 @@ impl AdminService {
         &self,
         chunks: Streaming<v1::UploadPluginRequest>,
     ) -> Result<v1::UploadPluginResponse, ErrorDetail> {
-        let replica = self.replica()?;
+        let replica = self.context.find_leading(0)?;
         let busy = || ErrorDetail::from(WriteError::Overloaded("other plugins are being uploaded"));
         let _permit = self.context.uploads.try_acquire().map_err(|_| busy())?;
         let component = self.component(chunks).await?;
@@ -73,15 +87,12 @@ impl AdminService {
             Ok(_) => Err(AdminError::Invalid("messages after the first must be chunks".into())),
             Err(status) => Err(AdminError::Invalid(errors::of_input(status).message)),
         });
-        let tenant = self.replica()?.import(&name, chunks).await?;
+        let tenant = self.replica_without(&name, 0)?.import(&name, chunks).await?;
         Ok(v1::ImportTenantResponse { tenant: Some(convert::tenant(tenant)) })
     }
 
     fn export(&self, name: String, deadline: Option<Instant>) -> Result<ExportStream, ErrorDetail> {
-        let replica = self.replica()?.clone();
-        if replica.tenant(&name).is_none() {
-            return Err(errors::no_such_tenant(&name));
-        }
+        let replica = self.replica_of(&name)?;
         let (sender, chunks) = mpsc::channel(EXPORT_CHUNKS_MAX);
         tokio::spawn(async move {
             let failed = sender.clone();
@@ -95,13 +106,19 @@ impl AdminService {
     }
 
     fn node_status(&self) -> Result<v1::StatusResponse, ErrorDetail> {
-        let status = self.replica()?.status();
+        let replica = self.context.find_group(0)?;
+        let status = replica.status();
+        let role = match (&status.fault, replica.leads()) {
+            (Some(_), _) => "stopped",
+            (None, true) => "leader",
+            (None, false) => "follower",
+        };
         let about = &self.context.about;
         Ok(v1::StatusResponse {
             version: env!("CARGO_PKG_VERSION").into(),
             runtime: about.runtime.clone(),
             node: about.node.clone(),
-            role: if status.fault.is_some() { "stopped" } else { "leader" }.into(),
+            role: role.into(),
             epoch: status.epoch,
             last_index: status.last_index,
             commit_index: status.commit_index,
@@ -161,7 +178,7 @@ impl Admin for AdminService {
         request: Request<v1::CreateTenantRequest>,
     ) -> Result<Response<v1::CreateTenantResponse>, Status> {
         let v1::CreateTenantRequest { name, plugin, watch } = request.into_inner();
-        let created = self.replica()?.create_tenant(&name, &plugin, watch).await;
+        let created = self.replica_without(&name, 0)?.create_tenant(&name, &plugin, watch).await;
         let tenant = Some(convert::tenant(created.map_err(ErrorDetail::from)?));
         Ok(Response::new(v1::CreateTenantResponse { tenant }))
     }
@@ -170,7 +187,7 @@ impl Admin for AdminService {
         &self,
         _: Request<v1::ListTenantsRequest>,
     ) -> Result<Response<v1::ListTenantsResponse>, Status> {
-        let tenants = self.replica()?.list_tenants().into_iter().map(convert::tenant).collect();
+        let tenants = self.context.find_leading(0)?.list_tenants().into_iter().map(convert::tenant).collect();
         Ok(Response::new(v1::ListTenantsResponse { tenants }))
     }
 
@@ -179,7 +196,8 @@ impl Admin for AdminService {
         request: Request<v1::GetTenantRequest>,
     ) -> Result<Response<v1::GetTenantResponse>, Status> {
         let v1::GetTenantRequest { name, digest_state } = request.into_inner();
-        let info = self.replica()?.tenant_info(&name, digest_state).await.map_err(ErrorDetail::from)?;
+        let info =
+            self.replica_of(&name)?.tenant_info(&name, digest_state).await.map_err(ErrorDetail::from)?;
         Ok(Response::new(v1::GetTenantResponse { tenant: Some(convert::tenant(info)) }))
     }
 
@@ -188,7 +206,7 @@ impl Admin for AdminService {
         request: Request<v1::DropTenantRequest>,
     ) -> Result<Response<v1::DropTenantResponse>, Status> {
         let name = request.into_inner().name;
-        self.replica()?.drop_tenant(&name).await.map_err(ErrorDetail::from)?;
+        self.replica_of(&name)?.drop_tenant(&name).await.map_err(ErrorDetail::from)?;
         Ok(Response::new(v1::DropTenantResponse {}))
     }
 
@@ -197,7 +215,7 @@ impl Admin for AdminService {
         request: Request<v1::SwitchTenantRequest>,
     ) -> Result<Response<v1::SwitchTenantResponse>, Status> {
         let v1::SwitchTenantRequest { name, plugin } = request.into_inner();
-        let info = self.replica()?.switch_tenant(&name, &plugin).await.map_err(ErrorDetail::from)?;
+        let info = self.replica_of(&name)?.switch_tenant(&name, &plugin).await.map_err(ErrorDetail::from)?;
         Ok(Response::new(v1::SwitchTenantResponse { tenant: Some(convert::tenant(info)) }))
     }
 
@@ -229,7 +247,7 @@ impl Admin for AdminService {
         &self,
         _: Request<v1::ListPluginsRequest>,
     ) -> Result<Response<v1::ListPluginsResponse>, Status> {
-        let plugins = self.replica()?.list_plugins().into_iter().map(convert::plugin).collect();
+        let plugins = self.context.find_leading(0)?.list_plugins().into_iter().map(convert::plugin).collect();
         Ok(Response::new(v1::ListPluginsResponse { plugins }))
     }
 
@@ -238,7 +256,7 @@ impl Admin for AdminService {
         request: Request<v1::InspectPluginRequest>,
     ) -> Result<Response<v1::InspectPluginResponse>, Status> {
         let plugin = request.into_inner().plugin;
-        let info = self.replica()?.inspect_plugin(&plugin).map_err(ErrorDetail::from)?;
+        let info = self.context.find_leading(0)?.inspect_plugin(&plugin).map_err(ErrorDetail::from)?;
         Ok(Response::new(v1::InspectPluginResponse { plugin: Some(convert::plugin(info)) }))
     }
 
@@ -246,7 +264,7 @@ impl Admin for AdminService {
         &self,
         _: Request<v1::GetProfileRequest>,
     ) -> Result<Response<v1::GetProfileResponse>, Status> {
-        let profile = v1::Profile::from(self.replica()?.profile());
+        let profile = v1::Profile::from(self.context.find_leading(0)?.profile());
         Ok(Response::new(v1::GetProfileResponse { profile: Some(profile) }))
     }
 
@@ -256,7 +274,8 @@ impl Admin for AdminService {
     ) -> Result<Response<v1::SetProfileResponse>, Status> {
         let missing = || ErrorDetail::new(ErrorCode::Invalid, "the profile is missing");
         let profile = request.into_inner().profile.ok_or_else(missing)?;
-        let profile = self.replica()?.set_profile(profile.into()).await.map_err(ErrorDetail::from)?;
+        let profile =
+            self.context.find_leading(0)?.set_profile(profile.into()).await.map_err(ErrorDetail::from)?;
         Ok(Response::new(v1::SetProfileResponse { profile: Some(profile.into()) }))
     }
 
@@ -264,7 +283,7 @@ impl Admin for AdminService {
         &self,
         _: Request<v1::SnapshotRequest>,
     ) -> Result<Response<v1::SnapshotResponse>, Status> {
-        let taken = self.replica()?.snapshot().await.map_err(ErrorDetail::from)?;
+        let taken = self.context.find_group(0)?.snapshot().await.map_err(ErrorDetail::from)?;
         Ok(Response::new(convert::snapshot(&taken)))
     }
 

@@ -29,14 +29,12 @@ impl DataService {
 
     /// Whether the caller may do this, and the tenant it is about. The name is looked up after the check, so that
     /// a token learns nothing of tenants that are not its own.
-    fn tenant(&self, call: &Call, action: Action<'_>) -> Result<(&Replica, TenantId), ErrorDetail> {
+    fn tenant(&self, call: &Call, action: Action<'_>) -> Result<(Replica, TenantId), ErrorDetail> {
         call.caller.check(action, SystemTime::now())?;
         let (Action::Read(name) | Action::Write(name)) = action else {
             return Err(errors::no_such_tenant(""));
         };
-        let replica = self.context.replica()?;
-        let tenant = replica.tenant(name).ok_or_else(|| errors::no_such_tenant(name))?;
-        Ok((replica, tenant))
+        self.context.find_tenant(name)
     }
 
     async fn open(&self, request: Request<OpenSessionRequest>) -> Result<OpenSessionResponse, ErrorDetail> {
@@ -109,8 +107,8 @@ impl Data for DataService {
         request: Request<Streaming<WriteStreamRequest>>,
     ) -> Result<Response<WriteStream>, Status> {
         let call = Call::of(&request)?;
-        let replica = self.context.replica()?.clone();
-        Ok(Response::new(WriteStream::new(&self.context, replica, call, request.into_inner())))
+        self.context.check_recovered()?;
+        Ok(Response::new(WriteStream::new(&self.context, call, request.into_inner())))
     }
 
     async fn query(&self, request: Request<QueryRequest>) -> Result<Response<QueryResponse>, Status> {

@@ -22,7 +22,7 @@ impl From<WriteError> for ErrorDetail {
             WriteError::DiskFull { .. } => Self::new(ErrorCode::DiskFull, message).retryable(),
             // It may be in the log. Sent again on this stream, it would meet the same answer.
             WriteError::Superseded => Self::new(ErrorCode::Superseded, message).effect_unknown(),
-            WriteError::NotLeader { .. } => Self::new(ErrorCode::NotLeader, message).retryable(),
+            WriteError::NotLeader { leader } => not_leader(message, leader.map(|leader| leader.data)),
             WriteError::LeadershipLost => {
                 Self::new(ErrorCode::NotLeader, message).retryable().effect_unknown()
             }
@@ -40,7 +40,7 @@ impl From<QueryError> for ErrorDetail {
             QueryError::Rejected(rejection) => Self::rejected(&rejection),
             QueryError::Failed(failure) => Self::failed(&failure),
             QueryError::NoSuchTenant => Self::new(ErrorCode::NotFound, message),
-            QueryError::NotLeader { .. } => Self::new(ErrorCode::NotLeader, message).retryable(),
+            QueryError::NotLeader { leader } => not_leader(message, leader.map(|leader| leader.data)),
             QueryError::Unconfirmed => Self::new(ErrorCode::DeadlineExceeded, message).retryable(),
             QueryError::Lost => Self::new(ErrorCode::FailedPrecondition, message),
             QueryError::OutOfService => Self::new(ErrorCode::ShuttingDown, message).retryable(),
@@ -68,6 +68,9 @@ impl From<AdminError> for ErrorDetail {
                 Self::new(ErrorCode::Overloaded, message).retryable()
             }
             AdminError::Plugin(_) => Self::new(ErrorCode::Invalid, message),
+            AdminError::Write(WriteError::NotLeader { leader }) => {
+                not_leader(message, leader.map(|leader| leader.admin))
+            }
             AdminError::Write(error) => error.into(),
             // A change may be in the log already.
             AdminError::Internal(_) => internal(message).effect_unknown(),
@@ -86,6 +89,11 @@ impl From<AccessError> for ErrorDetail {
         };
         Self::new(code, error.to_string())
     }
+}
+
+pub(super) fn not_leader(message: String, hint: Option<String>) -> ErrorDetail {
+    let detail = ErrorDetail::new(ErrorCode::NotLeader, message).retryable();
+    ErrorDetail { leader_hint: hint.unwrap_or_default(), ..detail }
 }
 
 /// A fault of this node. Its clients learn little of it; the log says more.

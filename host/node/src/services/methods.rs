@@ -1,6 +1,6 @@
 //! What the guard knows of each method.
 
-/// A method of Data or Admin.
+/// A method of Data, Admin or Cluster.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Method {
     /// Its name in spans and metrics.
@@ -18,6 +18,7 @@ pub(super) fn method(path: &str) -> Option<&'static Method> {
     let (methods, name) = match path.strip_prefix("/mortise.v1.")?.split_once('/')? {
         ("Data", name) => (DATA, name),
         ("Admin", name) => (ADMIN, name),
+        ("Cluster", name) => (CLUSTER, name),
         _ => return None,
     };
     methods.iter().find(|method| method.name == name)
@@ -51,6 +52,18 @@ const ADMIN: &[Method] = &[
     Method { name: "SetProfile", admin: true, ..CHANGE },
     Method { name: "Snapshot", admin: true, ..CHANGE },
     Method { name: "Status", admin: true, ..READ },
+];
+
+const CLUSTER: &[Method] = &[
+    Method { name: "CreateGroup", admin: true, ..CHANGE },
+    Method { name: "ListGroups", admin: true, ..READ },
+    Method { name: "ClusterStatus", admin: true, ..READ },
+    Method { name: "TransferLeadership", admin: true, ..CHANGE },
+    Method { name: "AddMember", admin: true, ..CHANGE },
+    Method { name: "RemoveMember", admin: true, ..CHANGE },
+    Method { name: "SetMinIsr", admin: true, ..CHANGE },
+    Method { name: "UncleanStart", admin: true, ..CHANGE },
+    Method { name: "AcceptEtcd", admin: true, ..CHANGE },
 ];
 
 #[cfg(test)]

@@ -9,6 +9,7 @@
 #![allow(clippy::result_large_err, reason = "what goes wrong goes out on the wire, and is rare")]
 
 mod admin;
+mod cluster;
 mod convert;
 mod data;
 mod deadline;
@@ -20,18 +21,22 @@ mod window;
 mod write_stream;
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
 use std::time::{Instant, SystemTime};
 
 use axum::Router;
+use mortise_core::ids::{GroupId, TenantId};
 use mortise_proto::v1::admin_server::AdminServer;
+use mortise_proto::v1::cluster_server::ClusterServer;
 use mortise_proto::v1::data_server::DataServer;
 use mortise_proto::v1::{ErrorCode, ErrorDetail};
 use tokio::sync::{Semaphore, watch};
 use tonic::service::Routes;
 
+use crate::cluster::Node;
 use crate::config::Limits;
+use crate::groups::Groups;
 use crate::metrics::Metrics;
 use crate::replica::Replica;
 use crate::security::{AccessError, Action, Tokens};
@@ -47,8 +52,7 @@ pub(crate) struct Context {
     pub(crate) limits: Limits,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) about: About,
-    /// Set once, when recovery is done.
-    replica: OnceLock<Replica>,
+    pub(crate) groups: Arc<Groups>,
     /// Turns true once, when the node begins to stop.
     draining: watch::Sender<bool>,
     /// The number of the newest write stream. Numbers only grow: the newest stream owns its sessions.
@@ -67,23 +71,23 @@ pub(crate) struct About {
 }
 
 impl Context {
-    pub(crate) fn new(tokens: Tokens, limits: Limits, metrics: Arc<Metrics>, about: About) -> Self {
+    pub(crate) fn new(
+        tokens: Tokens,
+        limits: Limits,
+        metrics: Arc<Metrics>,
+        about: About,
+        groups: Arc<Groups>,
+    ) -> Self {
         Self {
             tokens,
             limits,
             metrics,
             about,
-            replica: OnceLock::new(),
+            groups,
             draining: watch::Sender::new(false),
             newest_stream: AtomicU64::new(0),
             uploads: Semaphore::new(UPLOADS_MAX),
         }
-    }
-
-    /// From here on calls reach the replica.
-    pub(crate) fn set_replica(&self, replica: Replica) {
-        // Set before: by nobody but this, and once.
-        let _ = self.replica.set(replica);
     }
 
     /// From here on write streams take nothing more in, and end when all is answered.
@@ -91,10 +95,39 @@ impl Context {
         self.draining.send_replace(true);
     }
 
-    fn replica(&self) -> Result<&Replica, ErrorDetail> {
+    fn check_recovered(&self) -> Result<(), ErrorDetail> {
         let recovering =
             || ErrorDetail::new(ErrorCode::NotLeader, "the node is recovering its state").retryable();
-        self.replica.get().ok_or_else(recovering)
+        self.groups.is_recovered().then_some(()).ok_or_else(recovering)
+    }
+
+    /// The replica that has the tenant of this name, and the tenant's number there.
+    fn find_tenant(&self, name: &str) -> Result<(Replica, TenantId), ErrorDetail> {
+        self.check_recovered()?;
+        self.groups.of_tenant(name).ok_or_else(|| match self.groups.behind() {
+            // Its leader may know more.
+            Some(replica) => replica.not_leader().into(),
+            None => errors::no_such_tenant(name),
+        })
+    }
+
+    /// The replica of the group with this number; 0: the first one.
+    fn find_group(&self, group: u64) -> Result<Replica, ErrorDetail> {
+        self.check_recovered()?;
+        let found = if group == 0 { self.groups.first() } else { self.groups.get(GroupId(group)) };
+        found.ok_or_else(|| {
+            let what = match group {
+                0 => "this node has no group yet: create one with `mortise group create`".to_owned(),
+                group => format!("this node has no replica of group {group}: see `mortise group list`"),
+            };
+            ErrorDetail::new(ErrorCode::NotFound, what)
+        })
+    }
+
+    /// The same, where it leads: others may not know the newest.
+    fn find_leading(&self, group: u64) -> Result<Replica, ErrorDetail> {
+        let replica = self.find_group(group)?;
+        if replica.leads() { Ok(replica) } else { Err(replica.not_leader().into()) }
     }
 
     fn next_stream(&self) -> u64 {
@@ -130,6 +163,11 @@ pub(crate) fn admin(context: &Arc<Context>) -> Routes {
     let service = AdminServer::new(admin::AdminService::new(Arc::clone(context)));
     let max = context.limits.message_bytes_max;
     Routes::new(service.max_decoding_message_size(max).max_encoding_message_size(usize::MAX))
+}
+
+/// Adds the service Cluster to an admin listener's routes.
+pub(crate) fn cluster(routes: Routes, node: &Arc<Node>) -> Routes {
+    routes.add_service(ClusterServer::new(cluster::ClusterService::new(Arc::clone(node))))
 }
 
 /// Puts [`guard`] before everything that `router` serves.

@@ -15,7 +15,7 @@ use std::task::{Context as Task, Poll};
 use std::time::SystemTime;
 
 use futures::Stream;
-use mortise_core::ids::{Sequence, SessionId, TenantId};
+use mortise_core::ids::{GroupId, Sequence, SessionId, TenantId};
 use mortise_proto::v1::write_result::Result as Outcome;
 use mortise_proto::v1::{
     ErrorCode, ErrorDetail, StreamWrite, WriteResult, WriteStreamRequest, WriteStreamResponse,
@@ -27,7 +27,7 @@ use tracing::Span;
 use super::guard::{Call, Measured};
 use super::window::Window;
 use super::{Context, data, errors};
-use crate::replica::{Answer, AnswerSink, Replica, Write, WriteError};
+use crate::replica::{Answer, AnswerSink, Write, WriteError};
 use crate::security::{AccessError, Action};
 
 /// Messages taken in before answers get their turn: a client with small messages gets a good batch into each log
@@ -41,21 +41,22 @@ const ANSWER_FRAME_BYTES: usize = 16;
 /// The responses of one write stream.
 pub(super) struct WriteStream {
     context: Arc<Context>,
-    replica: Replica,
     call: Call,
     number: u64,
     /// `None`: nothing more is taken in.
     input: Option<Streaming<WriteStreamRequest>>,
     window: Window,
-    sink: Arc<Queue>,
     /// Bounded by the window: only writes in flight are answered.
-    answers: mpsc::UnboundedReceiver<Vec<Answer>>,
-    /// Answers taken from the queue and not sent yet.
-    batch: std::vec::IntoIter<Answer>,
+    sender: mpsc::UnboundedSender<(GroupId, Vec<Answer>)>,
+    answers: mpsc::UnboundedReceiver<(GroupId, Vec<Answer>)>,
+    /// Where each group's driver puts answers.
+    sinks: HashMap<GroupId, Arc<Queue>>,
+    /// Answers taken from the queue and not sent yet, all of one group.
+    batch: (GroupId, std::vec::IntoIter<Answer>),
     /// Responses to messages that were refused as a whole. At most one turn's.
     refused: VecDeque<WriteStreamResponse>,
     /// Names of the tenants that were written to, for the responses.
-    names: HashMap<TenantId, String>,
+    names: HashMap<(GroupId, TenantId), String>,
     ending: Pin<Box<dyn Future<Output = Ending> + Send>>,
     /// Why the stream ends; `None`: because the client closed it.
     reason: Option<ErrorDetail>,
@@ -70,13 +71,13 @@ enum Ending {
     Draining,
 }
 
-/// Where the replica's driver puts answers.
-struct Queue(mpsc::UnboundedSender<Vec<Answer>>);
+/// Where a replica's driver puts answers.
+struct Queue(GroupId, mpsc::UnboundedSender<(GroupId, Vec<Answer>)>);
 
 impl AnswerSink for Queue {
     fn answers(&self, answers: Vec<Answer>) {
         // A stream that is gone needs no answers; a retry will find them recorded.
-        let _ = self.0.send(answers);
+        let _ = self.1.send((self.0, answers));
     }
 }
 
@@ -89,12 +90,7 @@ enum Pause {
 }
 
 impl WriteStream {
-    pub(super) fn new(
-        context: &Arc<Context>,
-        replica: Replica,
-        call: Call,
-        input: Streaming<WriteStreamRequest>,
-    ) -> Self {
+    pub(super) fn new(context: &Arc<Context>, call: Call, input: Streaming<WriteStreamRequest>) -> Self {
         let (sender, answers) = mpsc::unbounded_channel();
         let limits = &context.limits;
         context.metrics.stream_opened();
@@ -102,9 +98,10 @@ impl WriteStream {
             number: context.next_stream(),
             input: Some(input),
             window: Window::new(limits.stream_writes_in_flight_max, limits.stream_bytes_in_flight_max),
-            sink: Arc::new(Queue(sender)),
+            sender,
             answers,
-            batch: Vec::new().into_iter(),
+            sinks: HashMap::new(),
+            batch: (GroupId(0), Vec::new().into_iter()),
             refused: VecDeque::new(),
             names: HashMap::new(),
             ending: Box::pin(ending(context, &call)),
@@ -113,7 +110,6 @@ impl WriteStream {
             measured: Measured::new(&context.metrics, "WriteStream"),
             span: Span::current(),
             context: Arc::clone(context),
-            replica,
             call,
         }
     }
@@ -140,7 +136,7 @@ impl WriteStream {
         self.reason.get_or_insert(reason);
     }
 
-    /// Passes the writes of a message on to the replica.
+    /// Passes the writes of a message on to their tenant's replica.
     fn take(&mut self, message: WriteStreamRequest) {
         self.context.metrics.stream_message(message.writes.len());
         let count_max = self.context.limits.stream_writes_in_flight_max;
@@ -154,12 +150,15 @@ impl WriteStream {
             Err(error @ AccessError::Expired { .. }) => return self.stop_reading(error.into()),
             Err(error) => return self.refuse(message, &error.into()),
         }
-        let Some(tenant) = self.replica.tenant(&message.tenant) else {
-            let detail = errors::no_such_tenant(&message.tenant);
-            return self.refuse(message, &detail);
+        let (replica, tenant) = match self.context.find_tenant(&message.tenant) {
+            Ok(found) => found,
+            Err(detail) => return self.refuse(message, &detail),
         };
+        let group = replica.group();
+        let sink = self.sinks.entry(group).or_insert_with(|| Arc::new(Queue(group, self.sender.clone())));
+        let sink = Arc::clone(sink);
         let WriteStreamRequest { tenant: name, session, answered_up_to, writes } = message;
-        self.names.entry(tenant).or_insert(name);
+        self.names.entry((group, tenant)).or_insert(name);
         let (session, answered_up_to) = (SessionId(session), Sequence(answered_up_to));
         let principal = self.call.caller.principal();
         let (mut accepted, mut bytes) = (Vec::with_capacity(writes.len()), 0);
@@ -168,7 +167,7 @@ impl WriteStream {
             if let Err(error) = data::check_write(&self.context.limits, session, sequence, command.len()) {
                 self.window.taken(1, 0);
                 let refused = Answer { tenant, session, sequence, result: Err(error) };
-                self.sink.answers(vec![refused]);
+                sink.answers(vec![refused]);
                 continue;
             }
             bytes += command.len();
@@ -182,7 +181,7 @@ impl WriteStream {
             });
         }
         self.window.taken(accepted.len(), bytes);
-        self.replica.submit(accepted, self.number, Arc::clone(&self.sink) as Arc<dyn AnswerSink>);
+        replica.submit(accepted, self.number, sink);
     }
 
     /// Answers all writes of a message with the same error.
@@ -204,20 +203,20 @@ impl WriteStream {
         let mut results = Vec::new();
         let mut bytes = 0;
         'packing: loop {
-            while let Some(next) = self.batch.as_slice().first() {
-                let this = (next.tenant, next.session);
+            while let Some(next) = self.batch.1.as_slice().first() {
+                let this = ((self.batch.0, next.tenant), next.session);
                 if *key.get_or_insert(this) != this || bytes >= RESPONSE_BYTES_MAX {
                     break 'packing;
                 }
-                let Some(answer) = self.batch.next() else { break };
+                let Some(answer) = self.batch.1.next() else { break };
                 let result = result(answer);
                 bytes += ANSWER_FRAME_BYTES + size(&result);
                 results.push(result);
             }
             match self.answers.poll_recv(task) {
-                Poll::Ready(Some(answers)) => {
+                Poll::Ready(Some((group, answers))) => {
                     results.reserve(answers.len());
-                    self.batch = answers.into_iter();
+                    self.batch = (group, answers.into_iter());
                 }
                 // The queue never closes: the stream itself holds a sender.
                 Poll::Ready(None) | Poll::Pending => break,

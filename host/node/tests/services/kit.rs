@@ -56,7 +56,7 @@ impl Node {
     /// Past the gRPC interface, so that tests with tokens need none for it.
     pub(crate) async fn create_tenant(&self, name: &str) {
         let component = tokio::task::spawn_blocking(|| mortise_artifacts::bad_guest("hostile").unwrap());
-        let replica = self.running.replica();
+        let replica = self.running.replica().unwrap();
         replica.upload_plugin(component.await.unwrap().into()).await.unwrap();
         replica.create_tenant(name, "hostile", false).await.unwrap();
     }

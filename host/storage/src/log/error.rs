@@ -113,6 +113,13 @@ pub enum LogError {
     },
 }
 
+impl LogError {
+    /// Whether the files are at fault, and not an operation on them.
+    pub fn is_damage(&self) -> bool {
+        !matches!(self, Self::Io { .. } | Self::Poisoned { .. } | Self::TooLarge { .. } | Self::TooNew { .. })
+    }
+}
+
 pub(super) fn at<'a>(action: &'static str, file: &'a str) -> impl Fn(io::Error) -> LogError + Copy + 'a {
     move |error| LogError::Io { action, file: file.to_owned(), error }
 }

@@ -2,7 +2,6 @@
 
 use std::sync::atomic::Ordering;
 
-use mortise_core::group::NodeId;
 use mortise_core::ids::LogIndex;
 use mortise_core::replica::{
     Effect, Event as CoreEvent, LogAtInstall, Notice, Refusal, SnapshotMeta, Write, WriteId,
@@ -148,6 +147,7 @@ impl Driver {
                 self.numbers.last_tenant = applied.last_tenant;
                 self.last_time = applied.time;
                 self.serving = true;
+                self.note_leader();
                 tracing::info!(%epoch, index = %applied.index, "this node leads");
                 if let Some(started) = self.started.take() {
                     // Whoever waited for the start may be gone.
@@ -161,6 +161,7 @@ impl Driver {
                 tracing::error!(%index, "the state differs from the group's: quarantined");
             }
             Notice::Record(record) => {
+                self.note_leader();
                 self.shared.positions.epoch.fetch_max(record.epoch.0, Ordering::Relaxed);
                 tracing::debug!(?record, "a newer record of the group");
             }
@@ -174,6 +175,7 @@ impl Driver {
     fn step_down(&mut self, epoch: u64) {
         tracing::warn!(epoch, "this node does not lead any more");
         self.serving = false;
+        self.note_leader();
         self.profile_in_flight = false;
         self.upkeep.forget();
         let (logged, drafts) = (std::mem::take(&mut self.pending), std::mem::take(&mut self.drafts));
@@ -191,16 +193,23 @@ impl Driver {
         self.fail(waiters, error);
     }
 
+    /// Shows everybody who leads.
+    fn note_leader(&self) {
+        self.shared.leads.store(self.serving, Ordering::Release);
+        let leader = self.core.leader().map_or(0, |leader| leader.0);
+        self.shared.leader.store(leader, Ordering::Release);
+    }
+
     /// The error for who asks a node that does not lead.
     pub(super) fn not_leader(&self) -> WriteError {
-        let leader = self.core.view().promised.leader;
-        WriteError::NotLeader { leader: leader.filter(|leader: &NodeId| *leader != self.core.node()) }
+        let leader = self.shared.find_leader();
+        WriteError::NotLeader { leader: leader.filter(|leader| leader.node != self.core.node()) }
     }
 
     /// The error for a proposal that the core refused.
     pub(super) fn refused(&self, refusal: Refusal) -> WriteError {
         match refusal {
-            Refusal::NotLeader { leader } => WriteError::NotLeader { leader },
+            Refusal::NotLeader { .. } => self.not_leader(),
             Refusal::NotReady | Refusal::TimedOut | Refusal::Lost => WriteError::NotLeader { leader: None },
             Refusal::Overloaded => {
                 WriteError::Overloaded("too much is proposed and not committed: a member may be slow")

@@ -1,0 +1,245 @@
+//! Follows what etcd tells: starts and stops replicas, links nodes, and hands each replica what concerns it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use mortise_coordination::{Change, Changes, GroupState, History, Nodes, SessionState};
+use mortise_core::group::{GroupRecord, NodeId};
+use mortise_core::ids::GroupId;
+use mortise_core::replica::{Event, SessionState as CoreSession};
+use mortise_storage::folder::set_aside;
+use tokio::runtime::Handle;
+use tokio::task::JoinSet;
+
+use super::Node;
+use super::member::{MemberOutside, to_core};
+use super::memory::first_incarnation;
+use crate::replica::{Inbox, Leader, Member, Outside, Replica, ReplicaOptions, StartError};
+
+/// How long until a replica that could not start is tried again.
+const START_RETRY: Duration = Duration::from_secs(5);
+/// For how long the beginning waits for changes that are there already.
+const BEGIN_TIME: Duration = Duration::from_millis(50);
+
+/// See the module's documentation.
+pub(super) struct Housekeeping {
+    node: Arc<Node>,
+    changes: Changes,
+    session: CoreSession,
+    nodes: Arc<Nodes>,
+    /// The newest of every group that lists this node.
+    states: BTreeMap<GroupId, Arc<GroupState>>,
+    /// Replicas that are on their way, each with how it ended.
+    starting: JoinSet<(GroupId, Result<Replica, StartError>)>,
+    started: BTreeSet<GroupId>,
+    stopping: JoinSet<()>,
+}
+
+impl Housekeeping {
+    pub(super) fn new(node: Arc<Node>, changes: Changes) -> Self {
+        Self {
+            node,
+            changes,
+            session: CoreSession::Offline,
+            nodes: Arc::default(),
+            states: BTreeMap::new(),
+            starting: JoinSet::new(),
+            started: BTreeSet::new(),
+            stopping: JoinSet::new(),
+        }
+    }
+
+    /// Takes in what etcd holds at present, and waits until the replicas have recovered that this node has by it.
+    pub(super) async fn begin(&mut self) {
+        while let Ok(change) = tokio::time::timeout(BEGIN_TIME, self.changes.next()).await {
+            self.take(change);
+        }
+        while let Some(started) = self.starting.join_next().await {
+            self.on_started(started);
+        }
+        self.node.groups.set_recovered();
+    }
+
+    /// Goes on for ever.
+    pub(super) async fn run(mut self) {
+        loop {
+            tokio::select! {
+                change = self.changes.next() => self.take(change),
+                Some(started) = self.starting.join_next() => self.on_started(started),
+                Some(_) = self.stopping.join_next() => {}
+            }
+        }
+    }
+
+    fn take(&mut self, change: Change) {
+        match change {
+            Change::Session(session) => self.on_session(&session),
+            Change::History(History::Broken(broken)) => tracing::error!("{broken}"),
+            Change::History(History::Continuous) | Change::Tenants(_) => {}
+            Change::Nodes(nodes) => {
+                self.nodes = nodes;
+                self.link();
+            }
+            Change::Group(group, state) => self.on_group(group, state),
+        }
+    }
+
+    fn on_session(&mut self, session: &SessionState) {
+        tracing::info!(%session, "the session with etcd");
+        self.session = session.live().map_or(CoreSession::Offline, CoreSession::Live);
+        for inbox in self.node.inboxes.read().unwrap_or_else(PoisonError::into_inner).values() {
+            inbox.deliver(Event::Session(self.session));
+        }
+    }
+
+    fn on_group(&mut self, group: GroupId, state: Arc<GroupState>) {
+        let me = self.node.identity.node;
+        let seen = match &state.record {
+            Ok(seen) => seen.clone(),
+            Err(corrupt) => return tracing::error!(%group, %corrupt, "the group's record cannot be read"),
+        };
+        let lists = |record: &GroupRecord| record.member(me).is_some();
+        match &seen.record {
+            Some(record) if lists(record) => {
+                self.states.insert(group, state.clone());
+                if self.started.insert(group) {
+                    self.start(group, Duration::ZERO);
+                }
+            }
+            Some(_) if self.started.contains(&group) => {
+                self.states.remove(&group);
+                self.stop(group);
+            }
+            // A record that is gone is no reason to give up data; the replica freezes.
+            _ => {}
+        }
+        if let Some(inbox) = self.node.inbox(group) {
+            inbox.deliver(Event::RecordChanged(to_core(seen)));
+            inbox.deliver(Event::Candidates(
+                state.candidates.iter().map(|candidate| candidate.node).collect(),
+            ));
+        }
+        self.link();
+    }
+
+    /// Links this node with those it shares a group with, and notes where all of them serve.
+    fn link(&self) {
+        let leader = |node: &NodeId, data: &str, admin: &str| Leader {
+            node: *node,
+            data: data.to_owned(),
+            admin: admin.to_owned(),
+        };
+        let told = |(node, state): (&NodeId, &mortise_coordination::NodeState)| {
+            let record = state.record.as_ref()?.as_ref().ok()?.record.as_ref()?;
+            Some((*node, record.addresses.clone()))
+        };
+        let told: Vec<_> = self.nodes.iter().filter_map(told).collect();
+        let directory = told.iter().map(|(node, at)| (*node, leader(node, &at.data, &at.admin)));
+        self.node.directory.replace(directory.collect());
+        let records = self.states.values().filter_map(|state| state.record.as_ref().ok()?.record.as_ref());
+        let peers: BTreeSet<NodeId> =
+            records.flat_map(|record| record.members.iter().map(|member| member.node)).collect();
+        let links = told.into_iter().filter(|(node, at)| peers.contains(node) && !at.peer.is_empty());
+        self.node.peers().set_members(links.map(|(node, at)| (node, at.peer)).collect());
+    }
+
+    fn start(&mut self, group: GroupId, after: Duration) {
+        let node = self.node.clone();
+        let members = self.states.get(&group).map_or(0, |state| members(state));
+        self.starting.spawn(async move {
+            tokio::time::sleep(after).await;
+            let runtime = Handle::current();
+            let run = move || start(&node, group, members, &runtime);
+            let started = tokio::task::spawn_blocking(run).await;
+            (group, started.unwrap_or_else(|crash| Err(StartError::Crashed(crash.to_string()))))
+        });
+    }
+
+    fn on_started(
+        &mut self,
+        started: Result<(GroupId, Result<Replica, StartError>), tokio::task::JoinError>,
+    ) {
+        let (group, replica) = match started {
+            Ok(started) => started,
+            Err(error) => return tracing::error!(%error, "start a replica"),
+        };
+        let replica = match replica {
+            Ok(replica) => replica,
+            Err(error) => {
+                tracing::error!(%group, %error, "start the replica; it is tried again");
+                return self.start(group, START_RETRY);
+            }
+        };
+        let Some(state) = self.states.get(&group).cloned() else {
+            // The group was given up meanwhile.
+            self.stopping.spawn(replica.shutdown());
+            return;
+        };
+        self.node.groups.insert(replica);
+        if let Some(inbox) = self.node.inbox(group) {
+            inbox.deliver(Event::Session(self.session));
+        }
+        self.on_group(group, state);
+    }
+
+    fn stop(&mut self, group: GroupId) {
+        tracing::warn!(%group, "this node is no member of the group any more: its data stays in its folder");
+        self.started.remove(&group);
+        self.node.inboxes.write().unwrap_or_else(PoisonError::into_inner).remove(&group);
+        if let Some(replica) = self.node.groups.remove(group) {
+            self.stopping.spawn(replica.shutdown());
+        }
+    }
+}
+
+fn members(state: &GroupState) -> usize {
+    let record = state.record.as_ref().ok().and_then(|seen| seen.record.as_ref());
+    record.map_or(0, |record| record.members.len())
+}
+
+/// Starts a replica. A copy that is damaged is put aside where others have the data, too: it is kept, and the replica gets
+/// a new one from them.
+fn start(node: &Arc<Node>, group: GroupId, members: usize, runtime: &Handle) -> Result<Replica, StartError> {
+    match join(node, group, runtime) {
+        Err(error) if error.is_damage() && members > 1 => {
+            let folder = node.group_folder(group);
+            let aside = set_aside(&folder)?;
+            tracing::error!(%group, %error, aside = %aside.display(), "the data is damaged: put aside; it comes anew from the others");
+            join(node, group, runtime)
+        }
+        started => started,
+    }
+}
+
+fn join(node: &Arc<Node>, group: GroupId, runtime: &Handle) -> Result<Replica, StartError> {
+    let is_first = !node.remembered.lock().unwrap_or_else(PoisonError::into_inner).made.contains(&group);
+    // Noted before the store is made: a second one must not pass for the first.
+    node.remember(|remembered| _ = remembered.made.insert(group))?;
+    let options = ReplicaOptions { data: node.group_folder(group), group, ..node.replica.clone() };
+    let (this, runtime) = (node.clone(), runtime.clone());
+    let outside = move |inbox: Inbox| -> Arc<dyn Outside> {
+        let mut inboxes = this.inboxes.write().unwrap_or_else(PoisonError::into_inner);
+        inboxes.insert(group, inbox.clone());
+        Arc::new(MemberOutside {
+            group,
+            inbox,
+            peers: this.peers().clone(),
+            coordinator: this.coordinator.clone(),
+            runtime,
+            closed: Arc::new(AtomicBool::new(false)),
+        })
+    };
+    let member = Member {
+        cluster: node.identity.cluster,
+        node: node.identity.node,
+        boot: node.boot,
+        fresh: is_first.then(|| first_incarnation(node.storage, group)),
+        restored: node.registered.get().is_some_and(|registered| registered.restored),
+        directory: node.directory.clone(),
+        times: node.times,
+        outside: Box::new(outside),
+    };
+    Replica::join(options, node.runtime.clone(), node.metrics.clone(), member)
+}

@@ -1,0 +1,253 @@
+//! The node among others: registered in etcd, linked to its peers, with a replica of each group that lists it.
+//!
+//! ```text
+//!   etcd ◀──▶ Coordinator ──changes──▶ housekeeping ──▶ replicas: started, told, stopped
+//!                  ▲                        └─────────▶ links and addresses of the nodes
+//!                  └─ records, swaps ─┐
+//!   peers ◀─▶ Peers ◀─▶ MemberOutside │ Local ◀─▶ replicas
+//! ```
+//! A group's data lies in a folder of its own, `groups/NUMBER`, below the node's.
+
+mod housekeeping;
+mod local;
+mod member;
+mod memory;
+mod operations;
+mod register;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, Weak};
+use std::time::Duration;
+
+use mortise_coordination::{
+    Addresses, Coordination, CoordinationError, Coordinator, Etcd, Interest, SessionState,
+};
+use mortise_core::group::{BootId, NodeId};
+use mortise_core::ids::GroupId;
+use mortise_peer::{Identity, Local, Options as PeerOptions, Peers};
+use mortise_runtime::Runtime;
+use mortise_storage::DataFolder;
+use tokio::task::JoinHandle;
+use tonic::service::Routes;
+use tonic::transport::ClientTlsConfig;
+
+use self::memory::Remembered;
+use crate::config::{ClusterSettings, Config, ConfigError};
+use crate::groups::{Directory, Groups};
+use crate::metrics::Metrics;
+use crate::replica::{Inbox, ReplicaOptions, StartError, Times, clock};
+
+pub(crate) use self::operations::{GroupInfo, MemberInfo, OperationError};
+
+/// Why a node could not join its cluster.
+#[derive(Debug, thiserror::Error)]
+pub enum JoinError {
+    /// Its folder cannot be used.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// etcd does not let it in, or what it keeps there contradicts it.
+    #[error(transparent)]
+    Coordination(#[from] CoordinationError),
+}
+
+/// The node, for all tasks.
+pub(crate) struct Node {
+    identity: Identity,
+    boot: BootId,
+    /// Its folder's number.
+    storage: u128,
+    groups: Arc<Groups>,
+    directory: Directory,
+    coordinator: Arc<dyn Coordinator>,
+    peers: OnceLock<Peers>,
+    /// Where each replica hears of things. A replica that starts has one before it is among the groups.
+    inboxes: RwLock<BTreeMap<GroupId, Inbox>>,
+    remembered: Mutex<Remembered>,
+    folder: DataFolder,
+    times: Times,
+    /// What every replica is started with, but for its folder.
+    replica: ReplicaOptions,
+    runtime: Runtime,
+    metrics: Arc<Metrics>,
+    registered: OnceLock<register::Registered>,
+}
+
+impl Node {
+    fn inbox(&self, group: GroupId) -> Option<Inbox> {
+        self.inboxes.read().unwrap_or_else(PoisonError::into_inner).get(&group).cloned()
+    }
+
+    /// Set before anything can ask.
+    fn peers(&self) -> &Peers {
+        self.peers.get_or_init(|| {
+            let nobody: Weak<Node> = Weak::new();
+            Peers::new(self.identity, PeerOptions::default(), None, nobody)
+        })
+    }
+
+    fn group_folder(&self, group: GroupId) -> PathBuf {
+        self.folder.path().join(mortise_storage::folder::GROUPS_FOLDER).join(format!("{:04}", group.0))
+    }
+
+    /// Changes what is remembered, durably.
+    fn remember(&self, change: impl FnOnce(&mut Remembered)) -> Result<(), StartError> {
+        let mut remembered = self.remembered.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut next = remembered.clone();
+        change(&mut next);
+        next.write(&self.folder.disk())?;
+        *remembered = next;
+        Ok(())
+    }
+}
+
+/// A node's membership in its cluster, as long as it runs.
+pub(crate) struct Cluster {
+    node: Arc<Node>,
+    housekeeper: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// What a cluster's node is made of.
+pub(crate) struct Parts {
+    pub(crate) folder: DataFolder,
+    pub(crate) replica: ReplicaOptions,
+    pub(crate) runtime: Runtime,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) groups: Arc<Groups>,
+    /// How peers are called under TLS.
+    pub(crate) tls: Option<ClientTlsConfig>,
+}
+
+impl Cluster {
+    /// Makes the node. It joins with [`Cluster::join`]; peers may call it before.
+    pub(crate) fn new(config: &Config, parts: Parts) -> Result<Self, JoinError> {
+        let Parts { folder, replica, runtime, metrics, groups, tls } = parts;
+        let settings = &config.cluster;
+        let remembered = Remembered::read(&folder.disk()).map_err(StartError::from)?;
+        let etcd = Etcd::new(config.etcd()?)?;
+        let coordination = mortise_coordination::Config {
+            ttl_seconds: settings.session_ttl_seconds,
+            ..mortise_coordination::Config::new(settings.name.clone())
+        };
+        let coordinator = Arc::new(Coordination::start(coordination, remembered.known, etcd)?);
+        let identity = Identity { cluster: cluster_id(&settings.name), node: NodeId(config.node.id) };
+        let storage = u128::from_str_radix(folder.id(), 16).unwrap_or_default();
+        let node = Arc::new(Node {
+            identity,
+            boot: BootId(clock().0.max(remembered.boot.0.saturating_add(1))),
+            storage,
+            groups,
+            directory: Directory::default(),
+            coordinator,
+            peers: OnceLock::new(),
+            inboxes: RwLock::default(),
+            remembered: Mutex::new(remembered),
+            folder,
+            times: times(settings),
+            replica,
+            runtime,
+            metrics,
+            registered: OnceLock::new(),
+        });
+        let local: Weak<dyn Local> = Arc::downgrade(&(node.clone() as Arc<dyn Local>));
+        // The first and only time.
+        let _ = node.peers.set(Peers::new(identity, PeerOptions::default(), tls, local));
+        Ok(Self { node, housekeeper: Mutex::default() })
+    }
+
+    /// What peers call.
+    pub(crate) fn service(&self) -> Routes {
+        self.node.peers().service()
+    }
+
+    /// The node.
+    pub(crate) fn node(&self) -> &Arc<Node> {
+        &self.node
+    }
+
+    /// Registers the node, starts the replicas that it has to have, and goes on keeping house. Waits for etcd, because it
+    /// alone knows whether the node's folder is the newest.
+    pub(crate) async fn join(&self, addresses: Addresses) -> Result<(), JoinError> {
+        let node = &self.node;
+        let before = node.remembered.lock().unwrap_or_else(PoisonError::into_inner).boot;
+        // Noted before etcd hears of it: a folder whose start etcd does not know is no restored one.
+        node.remember(|remembered| remembered.boot = node.boot)?;
+        let coordinator = node.coordinator.as_ref();
+        let id = node.identity.node;
+        let registered =
+            register::register(coordinator, id, node.storage, before, node.boot, &addresses).await?;
+        // The first and only time.
+        let _ = node.registered.set(registered);
+        coordinator.open_session(id, node.boot)?;
+        self.wait_for_listing().await;
+        let known = coordinator.known();
+        node.remember(|remembered| remembered.known = known)?;
+        let changes = coordinator.changes(Interest::All);
+        let mut housekeeping = housekeeping::Housekeeping::new(node.clone(), changes);
+        housekeeping.begin().await;
+        let task = tokio::spawn(housekeeping.run());
+        *self.housekeeper.lock().unwrap_or_else(PoisonError::into_inner) = Some(task);
+        Ok(())
+    }
+
+    async fn wait_for_listing(&self) {
+        while let Err(error) = self.node.coordinator.ready().await {
+            tracing::warn!(%error, "waiting for etcd's listing");
+        }
+    }
+
+    /// Why the node must stop by itself: a newer process runs under its name.
+    pub(crate) async fn superseded(&self) -> String {
+        let mut changes = self.node.coordinator.changes(Interest::Group(GroupId(0)));
+        loop {
+            if let SessionState::Superseded(boot) = self.node.coordinator.session() {
+                return format!("a newer process (boot {boot}) runs under this node's name");
+            }
+            changes.next().await;
+        }
+    }
+
+    /// Ends links and session, so that nobody waits for their timeouts, after the replicas were stopped.
+    pub(crate) async fn close(&self) {
+        let task = self.housekeeper.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(task) = task {
+            task.abort();
+            // It ends by being aborted, which is an error that says nothing.
+            let _ = task.await;
+        }
+        if let Some(known) = self.node.coordinator.known()
+            && let Err(error) = self.node.remember(|remembered| remembered.known = Some(known))
+        {
+            tracing::warn!(%error, "note what is known of etcd");
+        }
+        self.node.peers().close().await;
+        if tokio::time::timeout(Duration::from_secs(2), self.node.coordinator.close()).await.is_err() {
+            tracing::debug!("etcd did not end the session in time: it runs out by itself");
+        }
+    }
+}
+
+/// Clusters are told apart by their names; peers compare this number of it.
+fn cluster_id(name: &str) -> u64 {
+    let mut number = [0; 8];
+    blake3::Hasher::new_derive_key("mortise 2026-11 cluster id")
+        .update(name.as_bytes())
+        .finalize_xof()
+        .fill(&mut number);
+    u64::from_le_bytes(number)
+}
+
+fn times(settings: &ClusterSettings) -> Times {
+    const MS: u64 = 1000;
+    Times {
+        beacon: settings.beacon_ms * MS,
+        shrink_after: settings.shrink_after_ms * MS,
+        grace: settings.grace_ms * MS,
+    }
+}
+
+impl From<ConfigError> for JoinError {
+    fn from(error: ConfigError) -> Self {
+        Self::Start(error.into())
+    }
+}
