@@ -7,7 +7,7 @@ use super::message::Position;
 use super::stored::Promise;
 use super::{Replica, Role};
 use crate::group::{Generation, GroupRecord, Incarnation, NodeId};
-use crate::ids::LogIndex;
+use crate::ids::{Epoch, LogIndex};
 
 /// What a replica is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -49,6 +49,8 @@ pub struct View {
     pub maximal_isr: BTreeSet<(NodeId, Incarnation)>,
     /// The members that may be elected besides.
     pub maximal_elr: BTreeSet<(NodeId, Incarnation)>,
+    /// The highest epoch that it has promised or asked for.
+    pub highest_epoch: Epoch,
     /// The newest record that was seen.
     pub record: Option<GroupRecord>,
     /// The same, with where it was seen.
@@ -114,6 +116,7 @@ impl Replica {
             epoch_start,
             maximal_isr: shared.maximal_isr().collect(),
             maximal_elr: shared.maximal_elr().collect(),
+            highest_epoch: shared.hard.highest_epoch(),
             record: shared.record().cloned(),
             seen: shared.hard.seen.clone(),
             frozen: shared.hard.frozen,
