@@ -74,6 +74,18 @@ pub(crate) fn model(arguments: &[String]) -> Result<()> {
     run(toolchain::host_cargo().args(cargo).args(arguments))
 }
 
+/// `cargo xtask cluster`: does not return, this process becomes the cluster.
+pub(crate) fn cluster(arguments: &[String]) -> Result<()> {
+    setup::ensure(&[Need::Etcd])?;
+    host()?;
+    plugins()?;
+    say("building and starting the cluster");
+    run(toolchain::host_cargo().args(["build", "--workspace", "--bin", "local-cluster"]))?;
+    let mut cluster = Command::new(tools::host_target().join("debug/local-cluster"));
+    let error = cluster.args(arguments).exec();
+    bail!("start {}: {error}", cluster.get_program().display())
+}
+
 /// `cargo xtask bench`.
 pub(crate) fn bench(what: &str, arguments: &[String]) -> Result<()> {
     setup::ensure(&[Need::Protoc])?;

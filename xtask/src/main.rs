@@ -37,6 +37,14 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+    /// Starts an etcd and three nodes on this machine, ready to be tried: a cluster
+    ///
+    /// Prints the addresses, and keeps logs and data below target/cluster. Ctrl-C stops all of it.
+    Cluster {
+        /// Arguments for the cluster: --nodes N --kill-loop --seed N …; try --help
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
     /// Verifies everything: set-up, format, clippy, cargo-deny, plugins, all tests, the README's commands
     ///
     /// This is what continuous integration runs. Ends with a line for each step, with its time.
@@ -106,6 +114,7 @@ fn main() -> ExitCode {
 fn perform(task: Task) -> Result<()> {
     match task {
         Task::Dev { arguments } => build::dev(&arguments),
+        Task::Cluster { arguments } => build::cluster(&arguments),
         Task::Test { only } => verify::verify(only),
         Task::Setup { check: true } => setup::report(),
         Task::Setup { check: false } => setup::ensure(setup::ALL),

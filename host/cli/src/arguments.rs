@@ -5,9 +5,11 @@ use std::path::PathBuf;
 use clap::builder::FalseyValueParser;
 use clap::{Args, Parser, Subcommand};
 
+use crate::cluster::ClusterCommand;
 use crate::data::{QueryArguments, WriteArguments};
 use crate::dev::DevArguments;
 use crate::events::EventsArguments;
+use crate::group::GroupCommand;
 use crate::kv::KvArguments;
 use crate::load::LoadArguments;
 use crate::plugin::PluginCommand;
@@ -54,21 +56,21 @@ pub(crate) struct GlobalArguments {
     /// Print JSON, errors included
     #[arg(long, global = true, env = "MORTISE_JSON", value_parser = FalseyValueParser::new())]
     pub(crate) json: bool,
-    /// Where the node serves data
+    /// Where nodes serve data, one or several of a cluster
     #[arg(
         long,
         global = true,
         env = "MORTISE_ENDPOINT",
-        value_name = "URL",
+        value_name = "URL,…",
         default_value = "http://127.0.0.1:7400"
     )]
     pub(crate) endpoint: String,
-    /// Where the node serves administration
+    /// Where nodes serve administration, one or several of a cluster
     #[arg(
         long,
         global = true,
         env = "MORTISE_ADMIN_ENDPOINT",
-        value_name = "URL",
+        value_name = "URL,…",
         default_value = "http://127.0.0.1:7401"
     )]
     pub(crate) admin_endpoint: String,
@@ -117,6 +119,12 @@ pub(crate) enum Command {
     Kv(KvArguments),
     /// Load a CSV or NDJSON file into a tenant
     Load(LoadArguments),
+    /// Create and list the groups of a cluster
+    #[command(subcommand)]
+    Group(GroupCommand),
+    /// Show a cluster's state, and change who leads and who is a member
+    #[command(subcommand)]
+    Cluster(ClusterCommand),
     /// Show who leads and who follows in a cluster's groups, and what happens to them
     Events(EventsArguments),
     /// Show how the node is

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::Context as _;
-use mortise_client::{AdminClient, Client, ClientError, Options};
+use mortise_client::{AdminClient, Client, ClientError, ClusterClient, Options};
 
 use crate::arguments::GlobalArguments;
 use crate::output;
@@ -55,6 +55,11 @@ impl Context {
     /// The node's admin service.
     pub(crate) async fn admin(&self) -> Result<AdminClient, ClientError> {
         AdminClient::connect(&self.options).await
+    }
+
+    /// The cluster service of a node.
+    pub(crate) async fn cluster(&self) -> Result<ClusterClient, ClientError> {
+        ClusterClient::connect(&self.options).await
     }
 
     /// Prints a value: as JSON where that was asked for, else as `text` says.

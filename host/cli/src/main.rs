@@ -1,11 +1,13 @@
 //! The mortise binary: serve, dev and every user command.
 
 mod arguments;
+mod cluster;
 mod context;
 mod data;
 mod dev;
 mod errors;
 mod events;
+mod group;
 mod input;
 mod kv;
 mod load;
@@ -62,6 +64,8 @@ async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Serve(serve) => return serve::run(serve, context).await,
         Command::Dev(dev) => return dev::run(dev, context).await,
         Command::Verify(verify) => return verify::run(verify, context).await,
+        Command::Group(command) => group::run(command, context).await?,
+        Command::Cluster(command) => cluster::run(command, context).await?,
         Command::Tenant(command) => tenant::run(command, context).await?,
         Command::Plugin(command) => plugin::run(command, context).await?,
         Command::Profile(command) => profile::run(command, context).await?,

@@ -22,6 +22,7 @@
 pub mod admin;
 mod backoff;
 mod client;
+pub mod cluster;
 mod connection;
 mod error;
 pub mod kv;
@@ -32,6 +33,7 @@ pub mod writer;
 
 pub use admin::AdminClient;
 pub use client::{Answer, Client, Session, Tenant, Written};
+pub use cluster::ClusterClient;
 pub use error::{ClientError, ErrorKind, TookEffect};
 pub use mortise_core::ids::SessionId;
 pub use options::Options;

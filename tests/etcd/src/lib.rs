@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 
 use member::Member;
+pub use ports::free_port;
 pub use release::Release;
 
 /// How long an etcd may take to serve: a machine with two cores runs other tests meanwhile.

@@ -19,11 +19,15 @@ pub(crate) struct Ports {
 
 impl Ports {
     pub(crate) fn choose() -> Result<Self> {
-        Ok(Self { client: free()?, peer: free()?, metrics: free()? })
+        Ok(Self { client: free_port()?, peer: free_port()?, metrics: free_port()? })
     }
 }
 
-fn free() -> Result<u16> {
+/// A port that nothing listens on, and that the system gives to nobody: it stays free while its process is down.
+///
+/// # Errors
+/// None is free.
+pub fn free_port() -> Result<u16> {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     // Test processes that run at once begin at different places.
     let start = (std::process::id().wrapping_mul(331) % u32::from(COUNT)) as u16;

@@ -142,7 +142,9 @@ impl Housekeeping {
         let peers: BTreeSet<NodeId> =
             records.flat_map(|record| record.members.iter().map(|member| member.node)).collect();
         let links = told.into_iter().filter(|(node, at)| peers.contains(node) && !at.peer.is_empty());
-        self.node.peers().set_members(links.map(|(node, at)| (node, at.peer)).collect());
+        let address = |node, peer| self.node.detours.get(&node).cloned().unwrap_or(peer);
+        let links = links.map(|(node, at)| (node, address(node, at.peer)));
+        self.node.peers().set_members(links.collect());
     }
 
     fn start(&mut self, group: GroupId, after: Duration) {

@@ -25,6 +25,7 @@ use mortise_coordination::{
 };
 use mortise_core::group::{BootId, NodeId};
 use mortise_core::ids::GroupId;
+use mortise_core::replica::OperatorCommand;
 use mortise_peer::{Identity, Local, Options as PeerOptions, Peers};
 use mortise_runtime::Runtime;
 use mortise_storage::DataFolder;
@@ -39,6 +40,9 @@ use crate::metrics::Metrics;
 use crate::replica::{Inbox, ReplicaOptions, StartError, Times, clock};
 
 pub(crate) use self::operations::{GroupInfo, MemberInfo, OperationError};
+
+/// How long a stop waits for a leadership to be handed over.
+const HAND_OVER_TIME_MAX: Duration = Duration::from_secs(3);
 
 /// Why a node could not join its cluster.
 #[derive(Debug, thiserror::Error)]
@@ -66,6 +70,8 @@ pub(crate) struct Node {
     remembered: Mutex<Remembered>,
     folder: DataFolder,
     times: Times,
+    /// Where some nodes are reached otherwise than they advertise.
+    detours: BTreeMap<NodeId, String>,
     /// What every replica is started with, but for its folder.
     replica: ReplicaOptions,
     runtime: Runtime,
@@ -144,6 +150,7 @@ impl Cluster {
             remembered: Mutex::new(remembered),
             folder,
             times: times(settings),
+            detours: detours(settings),
             replica,
             runtime,
             metrics,
@@ -207,6 +214,28 @@ impl Cluster {
         }
     }
 
+    /// Hands over every leadership of this node to another in-sync member, where there is one, so that nobody waits until
+    /// its silence is noticed.
+    pub(crate) async fn hand_over(&self) {
+        let leading = self.node.groups.all().into_iter().filter(|replica| replica.leads());
+        futures::future::join_all(leading.map(|replica| async move {
+            let record = replica.view().await.and_then(|view| view.record)?;
+            let to = record.isr.into_iter().find(|node| *node != self.node.identity.node)?;
+            let handed = replica.operate(OperatorCommand::Transfer(to));
+            match tokio::time::timeout(HAND_OVER_TIME_MAX, handed).await {
+                Ok(Ok(())) => tracing::info!(group = %replica.group(), %to, "handed the leadership over"),
+                Ok(Err(why)) => {
+                    tracing::info!(group = %replica.group(), why, "the leadership was not handed over")
+                }
+                Err(_) => {
+                    tracing::info!(group = %replica.group(), "the leadership was not handed over in time")
+                }
+            }
+            Some(())
+        }))
+        .await;
+    }
+
     /// Ends links and session, so that nobody waits for their timeouts, after the replicas were stopped.
     pub(crate) async fn close(&self) {
         let task = self.housekeeper.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -235,6 +264,11 @@ fn cluster_id(name: &str) -> u64 {
         .finalize_xof()
         .fill(&mut number);
     u64::from_le_bytes(number)
+}
+
+fn detours(settings: &ClusterSettings) -> BTreeMap<NodeId, String> {
+    let numbered = settings.peer_addresses.iter();
+    numbered.filter_map(|(node, address)| Some((NodeId(node.parse().ok()?), address.clone()))).collect()
 }
 
 fn times(settings: &ClusterSettings) -> Times {

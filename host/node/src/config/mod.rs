@@ -251,6 +251,12 @@ fn check_cluster(cluster: &ClusterSettings) -> Result<(), ConfigError> {
         let (min, max) = (2 * beacon_ms, grace_ms.saturating_sub(1));
         return Err(ConfigError::OutOfBounds { field, value: shrink_after_ms, min, max });
     }
+    for (node, address) in &cluster.peer_addresses {
+        if node.parse::<u64>().is_err() || !address.contains(':') {
+            let problem = "it must be a node's number = \"host:port\"";
+            return Err(invalid(format!("cluster.peer_addresses.{node}"), address, problem));
+        }
+    }
     let pairs = [
         ("cluster.etcd_cert", &cluster.etcd_cert, &cluster.etcd_key),
         ("cluster.etcd_key", &cluster.etcd_key, &cluster.etcd_cert),

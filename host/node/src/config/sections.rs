@@ -1,5 +1,6 @@
 //! The sections of the configuration.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -72,6 +73,9 @@ section! {
         etcd_cert: Option<PathBuf> = None;
         /// File with that certificate's key, in PEM.
         etcd_key: Option<PathBuf> = None;
+        /// Where this node reaches others that it does not reach at the address they advertise: node number =
+        /// "host:port" of the peer listener.
+        peer_addresses: BTreeMap<String, String> = BTreeMap::new();
         /// Time to live of the node's session in etcd, in seconds. Failover does not wait for it.
         session_ttl_seconds: u32 = 5, min 2, max 600;
         /// A leader shows that it is alive this often, in milliseconds.

@@ -303,6 +303,9 @@ impl Running {
     /// is answered, and the data folder is closed. Calls that are still open after the drain timeout are cut off.
     pub async fn shutdown(mut self) {
         self.health.set_serving(false).await;
+        if let Some(cluster) = &self.cluster {
+            cluster.hand_over().await;
+        }
         self.context.drain();
         self.phase.send_replace(Phase::Draining);
         self.health.end_watches().await;

@@ -193,6 +193,7 @@ fn to_report(status: MemberStatus) -> v1::MemberReport {
         node: status.node.0,
         error: String::new(),
         role: role.into(),
+        serving: status.serving,
         epoch: status.epoch.0,
         generation: status.generation.0,
         last_index: status.last.index.0,

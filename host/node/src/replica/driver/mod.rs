@@ -46,6 +46,9 @@ use super::writer::WriterJob;
 /// Events handled before the driver looks whether it can close an entry: bounds how long a busy channel can keep an
 /// idle log waiting.
 const EVENTS_PER_TURN: usize = 256;
+/// How long a stop waits for what was accepted: a leader that the others do not answer would wait for ever.
+const STOP_TIME_MAX: Duration = Duration::from_secs(5);
+
 /// Everything that can happen to the driver.
 pub(crate) enum Event {
     /// A client's writes, on the stream with this number; 0: no stream.
@@ -160,7 +163,8 @@ pub(crate) struct Driver {
     installing: Option<(WriteId, StateId)>,
     /// Nothing is appended behind a change of the profile before it is applied, for entries name their profile.
     profile_in_flight: bool,
-    shutdown: Option<oneshot::Sender<()>>,
+    /// Who waits for the end, and since when.
+    shutdown: Option<(oneshot::Sender<()>, Instant)>,
 }
 
 /// Where a driver hears of things, and whom it tells what to do.
@@ -233,7 +237,9 @@ impl Driver {
             }
             self.tick();
             self.append();
-            if self.shutdown.is_some() && self.pending.is_empty() && self.drafts.is_empty() {
+            if let Some((_, asked)) = &self.shutdown
+                && ((self.pending.is_empty() && self.drafts.is_empty()) || asked.elapsed() > STOP_TIME_MAX)
+            {
                 break;
             }
         }
@@ -266,7 +272,7 @@ impl Driver {
             Event::Fault(reason) => self.shared.set_fault(&reason),
             Event::Shutdown(done) => {
                 self.shared.stopping.store(true, Ordering::Release);
-                self.shutdown = Some(done);
+                self.shutdown = Some((done, Instant::now()));
             }
         }
     }
@@ -449,12 +455,12 @@ impl Driver {
         let _ = self.channels.apply.send(ApplyJob::Stop);
         self.outside.close();
         let fault = self.shared.fault.borrow().clone();
+        let logged = fault.clone().map_or(WriteError::LeadershipLost, WriteError::Stopped);
         let error = fault.map_or(WriteError::ShuttingDown, WriteError::Stopped);
-        let waiting = self.pending.drain(..).map(|pending| pending.waiters);
-        let waiting: Vec<_> = waiting.chain(self.drafts.drain(..).map(|draft| draft.waiters)).collect();
-        for waiters in waiting {
-            self.fail(waiters, &error);
-        }
+        let pending: Vec<_> = self.pending.drain(..).map(|pending| pending.waiters).collect();
+        pending.into_iter().for_each(|waiters| self.fail(waiters, &logged));
+        let drafts: Vec<_> = self.drafts.drain(..).map(|draft| draft.waiters).collect();
+        drafts.into_iter().for_each(|waiters| self.fail(waiters, &error));
         if let Some(started) = self.started.take() {
             // Whoever waited for the start may be gone.
             let _ = started.send(Err(error.clone()));
@@ -467,7 +473,7 @@ impl Driver {
                 _ => {}
             }
         }
-        if let Some(done) = self.shutdown.take() {
+        if let Some((done, _)) = self.shutdown.take() {
             let _ = done.send(());
         }
     }

@@ -1,0 +1,202 @@
+//! A cluster of real processes on this machine: an etcd, nodes started by `mortise serve` on free ports, and a group over
+//! all of them. Nodes are killed with −9, stopped and started again, robbed of their disks; nothing is left running.
+
+mod node;
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use mortise_etcd_kit::{Release, Setup as EtcdSetup, TestEtcd};
+use serde_json::Value;
+
+pub use node::Node;
+
+/// How long a cluster may take for what it has to do by itself: a machine with two cores runs other tests meanwhile.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+/// How often it is looked whether it did.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+/// What a cluster is to be like.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    /// How many nodes.
+    pub nodes: usize,
+    /// Where data, configurations and logs go. What is there already is used again.
+    pub folder: PathBuf,
+    /// More of each node's configuration, in TOML.
+    pub settings: String,
+}
+
+/// A running cluster with one group, number 1, over all nodes.
+pub struct LocalCluster {
+    etcd: TestEtcd,
+    nodes: Vec<Node>,
+    binary: PathBuf,
+}
+
+impl LocalCluster {
+    /// Starts etcd and the nodes, creates the group, and waits until all are in sync.
+    ///
+    /// # Errors
+    /// Something does not start or serve in time; the error names the log to look into.
+    pub fn start(setup: &Setup) -> Result<Self> {
+        let binary = mortise_artifacts::tools::binary("mortise")?;
+        let etcd = TestEtcd::start(EtcdSetup::new(Release::V3_5, 1))?;
+        let mut nodes = Vec::new();
+        for number in 1..=setup.nodes {
+            nodes.push(Node::new(number, &setup.folder, &binary, &etcd.endpoints(), &setup.settings)?);
+        }
+        let mut cluster = Self { etcd, nodes, binary };
+        cluster.nodes.iter_mut().try_for_each(Node::start)?;
+        let numbers: Vec<String> = (1..=setup.nodes).map(|number| number.to_string()).collect();
+        cluster.ok(&["group", "create", "1", "--nodes", &numbers.join(",")])?;
+        cluster.wait_in_sync()?;
+        Ok(cluster)
+    }
+
+    /// etcd.
+    pub fn etcd(&mut self) -> &mut TestEtcd {
+        &mut self.etcd
+    }
+
+    /// The node with this number, from 1 on.
+    ///
+    /// # Panics
+    /// There is none.
+    pub fn node(&mut self, number: usize) -> &mut Node {
+        &mut self.nodes[number - 1]
+    }
+
+    /// All nodes.
+    pub fn nodes(&self) -> &[Node] {
+        &self.nodes
+    }
+
+    /// URLs of the nodes' data listeners, comma-separated, as clients take them.
+    pub fn endpoints(&self) -> String {
+        let urls: Vec<String> = self.nodes.iter().map(Node::data_url).collect();
+        urls.join(",")
+    }
+
+    /// The same of their admin listeners.
+    pub fn admin_endpoints(&self) -> String {
+        let urls: Vec<String> = self.nodes.iter().map(Node::admin_url).collect();
+        urls.join(",")
+    }
+
+    /// A command of `mortise` against this cluster, to be run.
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(&self.binary);
+        command.args(["--endpoint", &self.endpoints(), "--admin-endpoint", &self.admin_endpoints()]);
+        command.args(arguments);
+        command
+    }
+
+    /// The output of a command that must succeed.
+    ///
+    /// # Errors
+    /// It does not.
+    pub fn ok(&self, arguments: &[&str]) -> Result<String> {
+        let output = self.command(arguments).output().context("start mortise")?;
+        let error = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "mortise {}: {error}", arguments.join(" "));
+        Ok(String::from_utf8_lossy(&output.stdout).trim_end().to_owned())
+    }
+
+    /// The JSON that a command prints.
+    ///
+    /// # Errors
+    /// It fails, or prints something else.
+    pub fn json(&self, arguments: &[&str]) -> Result<Value> {
+        let text = self.ok(&[&["--json"], arguments].concat())?;
+        serde_json::from_str(&text).with_context(|| format!("mortise {}: {text}", arguments.join(" ")))
+    }
+
+    /// The group as `mortise cluster status` has it: its record and its members.
+    ///
+    /// # Errors
+    /// The command fails.
+    pub fn status(&self) -> Result<Value> {
+        let status = self.json(&["cluster", "status", "--group", "1"])?;
+        status["groups"].get(0).cloned().context("there is no group")
+    }
+
+    /// The number of the leading node.
+    ///
+    /// # Errors
+    /// None leads in time.
+    pub fn wait_leader(&self) -> Result<usize> {
+        self.wait("a leader", |status| {
+            let members = status["members"].as_array()?;
+            let leads = |member: &&Value| member["role"] == "leader" && member["serving"] == true;
+            let leader = members.iter().find(leads)?;
+            usize::try_from(leader["node"].as_u64()?).ok()
+        })
+    }
+
+    /// Waits until every running member is in sync, and has applied as much as every other.
+    ///
+    /// # Errors
+    /// They are not in time.
+    pub fn wait_in_sync(&self) -> Result<Value> {
+        let running = self.nodes.iter().filter(|node| node.is_running()).count();
+        self.wait("all members in sync", |status| {
+            let isr = status["record"]["isr"].as_array()?;
+            let members: Vec<&Value> =
+                status["members"].as_array()?.iter().filter(|member| member["error"] == "").collect();
+            let one = members.first()?;
+            let same = |member: &&Value| {
+                member["applied_index"] == one["commit_index"]
+                    && member["effect_digest"] == one["effect_digest"]
+            };
+            let leads = members.iter().any(|member| member["role"] == "leader" && member["serving"] == true);
+            let all = isr.len() == running && members.len() == running && members.iter().all(same);
+            (all && leads).then(|| status.clone())
+        })
+    }
+
+    /// Waits until the group's status gives an answer.
+    ///
+    /// # Errors
+    /// It gives none in time.
+    pub fn wait<T>(&self, what: &str, look: impl Fn(&Value) -> Option<T>) -> Result<T> {
+        let begun = Instant::now();
+        loop {
+            let last = match self.status() {
+                Ok(status) => match look(&status) {
+                    Some(found) => return Ok(found),
+                    None => status.to_string(),
+                },
+                Err(error) => format!("{error:#}"),
+            };
+            if begun.elapsed() > PATIENCE {
+                let logs: Vec<String> =
+                    self.nodes.iter().map(|node| node.log().display().to_string()).collect();
+                bail!("{what}: not within {PATIENCE:?}; the last answer: {last}; see {}", logs.join(", "));
+            }
+            std::thread::sleep(LOOK_EVERY);
+        }
+    }
+}
+
+/// The folder of the shipped plugins' components, compiled.
+///
+/// # Errors
+/// One does not compile.
+pub fn plugins() -> Result<PathBuf> {
+    for package in mortise_artifacts::SHIPPED {
+        mortise_artifacts::component(package)?;
+    }
+    Ok(mortise_artifacts::workspace_root().join("target/plugins"))
+}
+
+/// The component of a shipped plugin.
+///
+/// # Errors
+/// It does not compile.
+pub fn plugin(name: &str) -> Result<PathBuf> {
+    let folder: &Path = &plugins()?;
+    Ok(folder.join(format!("{name}.wasm")))
+}

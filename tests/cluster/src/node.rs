@@ -1,0 +1,148 @@
+//! One node: a process of `mortise serve`, and its folder.
+
+use std::fs::{File, OpenOptions};
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use anyhow::{Context, Result, bail};
+use mortise_etcd_kit::free_port;
+use rustix::process::{Pid, Signal, kill_process};
+
+/// A node. It is killed when this goes out of scope.
+pub struct Node {
+    folder: PathBuf,
+    binary: PathBuf,
+    data_port: u16,
+    admin_port: u16,
+    child: Option<Child>,
+}
+
+impl Node {
+    pub(crate) fn new(
+        number: usize,
+        folder: &Path,
+        binary: &Path,
+        etcd: &[String],
+        settings: &str,
+    ) -> Result<Self> {
+        let folder = folder.join(format!("node-{number}"));
+        std::fs::create_dir_all(&folder).with_context(|| format!("create {}", folder.display()))?;
+        let (data_port, admin_port, peer_port) = (free_port()?, free_port()?, free_port()?);
+        let etcd: Vec<String> = etcd.iter().map(|url| format!("{url:?}")).collect();
+        let text = format!(
+            "[node]\nid = {number}\nname = \"node-{number}\"\ndata_folder = {:?}\n\
+             [data]\naddress = \"127.0.0.1:{data_port}\"\n\
+             [admin]\naddress = \"127.0.0.1:{admin_port}\"\n\
+             [peer]\naddress = \"127.0.0.1:{peer_port}\"\n\
+             [cluster]\nname = \"local\"\netcd = [{}]\n{settings}",
+            folder.join("data"),
+            etcd.join(", "),
+        );
+        let config = folder.join("node.toml");
+        File::create(&config)
+            .and_then(|mut file| file.write_all(text.as_bytes()))
+            .with_context(|| format!("write {}", config.display()))?;
+        Ok(Self { folder, binary: binary.to_owned(), data_port, admin_port, child: None })
+    }
+
+    /// Starts the process, and waits until it serves.
+    ///
+    /// # Errors
+    /// It ends before; its log says why.
+    pub fn start(&mut self) -> Result<()> {
+        let log = OpenOptions::new().create(true).append(true).open(self.log()).context("open the log")?;
+        let mut command = Command::new(&self.binary);
+        command.args(["serve", "--config"]).arg(self.folder.join("node.toml"));
+        let child = command.stdout(Stdio::piped()).stderr(log).spawn().context("start mortise serve")?;
+        let child = self.child.insert(child);
+        let output = child.stdout.take().context("read what the node prints")?;
+        for line in BufReader::new(output).lines() {
+            if line.context("read what the node prints")?.starts_with("ready") {
+                return Ok(());
+            }
+        }
+        bail!("the node ended before it was ready: see {}", self.log().display())
+    }
+
+    /// Its log, to which every start appends.
+    pub fn log(&self) -> PathBuf {
+        self.folder.join("log")
+    }
+
+    /// Where it serves data.
+    pub fn data_url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.data_port)
+    }
+
+    /// Where it serves administration.
+    pub fn admin_url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.admin_port)
+    }
+
+    /// Whether its process was started and not killed.
+    pub fn is_running(&self) -> bool {
+        self.child.is_some()
+    }
+
+    /// kill −9.
+    ///
+    /// # Errors
+    /// It does not run.
+    pub fn kill(&mut self) -> Result<()> {
+        let mut child = self.child.take().context("the node does not run")?;
+        child.kill().context("kill the node")?;
+        child.wait().context("wait for the node")?;
+        Ok(())
+    }
+
+    /// SIGTERM, and waits for its end.
+    ///
+    /// # Errors
+    /// It does not run, or ends with a failure.
+    pub fn stop(&mut self) -> Result<()> {
+        let mut child = self.child.take().context("the node does not run")?;
+        kill_process(Pid::from_child(&child), Signal::TERM).context("stop the node")?;
+        let status = child.wait().context("wait for the node")?;
+        if !status.success() {
+            bail!("the node ended with {status}: see {}", self.log().display());
+        }
+        Ok(())
+    }
+
+    /// SIGSTOP, or SIGCONT.
+    ///
+    /// # Errors
+    /// It does not run.
+    pub fn freeze(&self, frozen: bool) -> Result<()> {
+        let child = self.child.as_ref().context("the node does not run")?;
+        let signal = if frozen { Signal::STOP } else { Signal::CONT };
+        kill_process(Pid::from_child(child), signal).context("freeze the node")
+    }
+
+    /// Its data folder.
+    pub fn data(&self) -> PathBuf {
+        self.folder.join("data")
+    }
+
+    /// Takes its disk away. It must not run.
+    ///
+    /// # Errors
+    /// It runs, or the folder cannot be removed.
+    pub fn wipe(&mut self) -> Result<()> {
+        if self.child.is_some() {
+            bail!("the node runs");
+        }
+        std::fs::remove_dir_all(self.data()).context("wipe the node")
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            // Gone already where it ended by itself.
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}

@@ -1,0 +1,32 @@
+//! A cluster for one test.
+
+use mortise_cluster_kit::{LocalCluster, Setup, plugin};
+use tempfile::TempDir;
+
+/// A cluster of three, with a kv tenant of that name. The folder goes with it.
+pub(crate) struct Kv {
+    pub(crate) cluster: LocalCluster,
+    _folder: TempDir,
+}
+
+impl Kv {
+    pub(crate) fn start(settings: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let setup = Setup { nodes: 3, folder: folder.path().to_owned(), settings: settings.to_owned() };
+        let cluster = LocalCluster::start(&setup).unwrap();
+        let component = plugin("kv").unwrap();
+        cluster.ok(&["plugin", "upload", component.to_str().unwrap()]).unwrap();
+        cluster.ok(&["tenant", "create", "kv", "--plugin", "kv"]).unwrap();
+        Self { cluster, _folder: folder }
+    }
+
+    /// Writes a key, and sees that it was acknowledged.
+    pub(crate) fn put(&self, key: &str, value: &str) {
+        self.cluster.ok(&["kv", "put", key, value]).unwrap();
+    }
+
+    /// Reads a key, as fresh as can be.
+    pub(crate) fn get(&self, key: &str) -> String {
+        self.cluster.ok(&["kv", "get", key]).unwrap()
+    }
+}
