@@ -87,8 +87,12 @@ impl Housekeeping {
     }
 
     fn on_session(&mut self, session: &SessionState) {
+        let core = session.live().map_or(CoreSession::Offline, CoreSession::Live);
+        if std::mem::replace(&mut self.session, core) == core {
+            // Renewed, or still gone.
+            return tracing::debug!(%session, "the session with etcd");
+        }
         tracing::info!(%session, "the session with etcd");
-        self.session = session.live().map_or(CoreSession::Offline, CoreSession::Live);
         for inbox in self.node.inboxes.read().unwrap_or_else(PoisonError::into_inner).values() {
             inbox.deliver(Event::Session(self.session));
         }

@@ -212,7 +212,8 @@ fn to_link(link: LinkStatus) -> v1::LinkReport {
     let state = match link.state {
         LinkState::Connected => "connected",
         LinkState::Broken => "broken",
-        _ => "dialling",
+        LinkState::Dialling => "dialling",
+        LinkState::Idle => "idle",
     };
     v1::LinkReport {
         peer: link.peer.0,
