@@ -94,6 +94,9 @@ pub(crate) fn bench(what: &str, arguments: &[String]) -> Result<()> {
         "coordination" => setup::ensure(&[Need::Etcd])?,
         _ => plugins()?,
     }
+    if what == "failover" {
+        setup::ensure(&[Need::Etcd])?;
+    }
     if what == "single" {
         // The benchmark starts the binary that lies beside its own.
         release()?;

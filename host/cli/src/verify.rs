@@ -30,6 +30,14 @@ pub(crate) struct VerifyArguments {
 /// Runs it.
 pub(crate) async fn run(arguments: VerifyArguments, context: &Context) -> anyhow::Result<ExitCode> {
     let folder = arguments.folder;
+    let groups = folder.join("groups");
+    if groups.is_dir() {
+        anyhow::bail!(
+            "{} is the folder of a node of a cluster: verify each group's folder in {}",
+            folder.display(),
+            groups.display()
+        );
+    }
     let report = tokio::task::spawn_blocking(move || {
         let runtime = Runtime::new(RuntimeOptions::default())?;
         let report = mortise_node::replica::verify(&folder, &runtime);

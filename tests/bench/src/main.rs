@@ -1,16 +1,18 @@
-//! Benchmarks. `cargo xtask bench micro|core|single|coordination` builds what they need and runs them.
+//! Benchmarks. `cargo xtask bench micro|core|single|coordination|failover` builds what they need and runs them.
 //!
 //! ```text
 //!   micro  ─▶ parts in this process: apply through the plugin and natively, log, state store
 //!   core   ─▶ the replica core: a leader and two followers stepped on one thread
 //!   single ─▶ a `mortise` process on a real folder, loaded from this one; CPU by thread from /proc
 //!   coordination ─▶ a node with many groups in this process, on an etcd of its own
+//!   failover ─▶ three `mortise` processes and an etcd, killed and handed over under load
 //! ```
 //! All print a table; targets stand beside the numbers. A missed target is said, but is no failure: a benchmark
 //! fails only where something does not work.
 
 mod coordination;
 mod disk;
+mod failover;
 mod memory;
 mod micro;
 mod replica;
@@ -51,6 +53,8 @@ enum What {
     Single(single::Arguments),
     /// A node with many groups on a real etcd: start-up, how soon a change is told, memory and processor at rest
     Coordination(coordination::Arguments),
+    /// Three nodes and an etcd: how long writes stand still when one is killed, or hands its leadership over
+    Failover(failover::Arguments),
 }
 
 /// What both take.
@@ -108,6 +112,7 @@ fn main() -> Result<()> {
         What::Micro(arguments) => arguments.common.finish(&micro::run(&arguments)?),
         What::Core(arguments) => finish(&replica::run(&arguments)?, arguments.json.as_deref()),
         What::Single(arguments) => arguments.common.finish(&single::run(&arguments)?),
+        What::Failover(arguments) => arguments.common.finish(&failover::run(&arguments)?),
         What::Coordination(arguments) => finish(&coordination::run(&arguments)?, arguments.json.as_deref()),
     }
 }

@@ -157,6 +157,17 @@ impl LocalCluster {
         })
     }
 
+    /// Waits until every running member is in the in-sync set, whatever is written meanwhile.
+    ///
+    /// # Errors
+    /// They are not in time.
+    pub fn wait_in_sync_while_written(&self) -> Result<()> {
+        let running = self.nodes.iter().filter(|node| node.is_running()).count();
+        self.wait("all members in the in-sync set", |status| {
+            (status["record"]["isr"].as_array()?.len() == running).then_some(())
+        })
+    }
+
     /// Waits until the group's status gives an answer.
     ///
     /// # Errors

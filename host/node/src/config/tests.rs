@@ -108,12 +108,14 @@ fn what_is_printed_reads_back_and_documents_every_setting() {
     let printed = config.print();
     let again = check(&printed).unwrap();
     config.admin.address = Some(ADMIN_ADDRESS);
+    config.peer.address = Some(PEER_ADDRESS);
     assert_eq!(again, config);
     assert!(printed.contains("# Default 4, minimum 1, maximum 512.\nqueries_max = 9\n"), "{printed}");
     assert!(printed.contains("# tls_cert is not set\n"));
     let settings = [
         config.node.settings(),
         config.data.settings(),
+        config.cluster.settings(),
         config.limits.settings(),
         config.storage.settings(),
         config.logging.settings(),
@@ -142,4 +144,20 @@ fn a_tokens_file_adds_to_the_tokens() {
     assert!(error(&text).contains("it has no [[token]]"));
     std::fs::write(&path, "[[token]]\nname = 3").unwrap();
     assert!(error(&text).contains("tokens.toml"));
+}
+
+#[test]
+fn a_cluster_that_cannot_be_is_named() {
+    assert!(error("[cluster]\nname = \"a/b\"").contains("cluster.name is \"a/b\""));
+    let message = error("[cluster]\nshrink_after_ms = 900");
+    assert_eq!(message, "cluster.shrink_after_ms is 900, but must be from 200 to 899");
+    assert!(error("[cluster]\netcd_user = \"ann\"").contains("it needs etcd_password_file"));
+    assert!(error("[cluster]\netcd_cert = \"c.pem\"").contains("etcd_cert and etcd_key go together"));
+    assert!(error("[cluster.peer_addresses]\nx = \"a:1\"").contains("cluster.peer_addresses.x"));
+    assert!(error("[node]\nid = 0").contains("node.id is 0"));
+    let exposed = error("[peer]\naddress = \"10.0.0.1:7402\"");
+    assert!(exposed.contains("without TLS (tls_cert, tls_key and tls_client_ca)"), "{exposed}");
+    let alone = check("").unwrap();
+    assert!(!alone.is_clustered());
+    assert!(check("[cluster]\netcd = [\"http://127.0.0.1:2379\"]").unwrap().is_clustered());
 }

@@ -82,11 +82,11 @@ mod tests {
                 let path = format!("/mortise.v1.{}/{}", service.name(), declared.name());
                 let known = method(&path).unwrap_or_else(|| panic!("{path} is not known"));
                 assert_eq!(known.streams, declared.server_streaming(), "{path}");
-                assert_eq!(known.admin, service.name() == "Admin", "{path}");
+                assert_eq!(known.admin, service.name() != "Data", "{path}");
                 seen += 1;
             }
         }
-        assert_eq!(seen, DATA.len() + ADMIN.len());
+        assert_eq!(seen, DATA.len() + ADMIN.len() + CLUSTER.len());
     }
 
     #[test]

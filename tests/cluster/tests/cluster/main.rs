@@ -2,5 +2,6 @@
 #![allow(clippy::unwrap_used)]
 
 mod failover;
+mod flights;
 mod kit;
 mod rejoin;

@@ -1,0 +1,159 @@
+//! How long writes stand still: when the leader is killed, when a follower is, when the leadership is handed over.
+//!
+//! Three `mortise serve` processes and an etcd on this machine; clients write one key after the other, without a pause,
+//! through one writer of the client library. What is measured is what they see.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use mortise_client::kv::Kv;
+use mortise_client::{Client, Options, WriterOptions, parse_endpoints};
+use mortise_cluster_kit::{LocalCluster, Setup};
+use tokio::runtime::Runtime;
+use tokio::task::JoinHandle;
+
+use crate::Common;
+use crate::report::{Report, Target};
+use crate::samples::Samples;
+
+/// Writes in flight.
+const CALLERS: usize = 16;
+/// How long writes go well before and after each fault.
+const CALM: Duration = Duration::from_millis(1500);
+
+/// What to measure.
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    pub(crate) common: Common,
+    /// How often each fault is brought about
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=1000))]
+    times: u64,
+}
+
+/// Clients that write without a pause, and note when each write began and was acknowledged.
+struct Load {
+    writes: Arc<Mutex<Noted>>,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+#[derive(Default)]
+struct Noted {
+    /// Begin and acknowledgement of each write.
+    writes: Vec<(Instant, Instant)>,
+    errors: Vec<String>,
+}
+
+impl Load {
+    async fn start(cluster: &LocalCluster) -> Result<Self> {
+        let options = Options { endpoints: parse_endpoints(&cluster.endpoints())?, ..Options::default() };
+        let tenant = Client::connect(&options).await?.tenant("kv");
+        let writer = tenant.writer(WriterOptions::default()).await?;
+        let writes = Arc::new(Mutex::new(Noted::default()));
+        let tasks = (0..CALLERS).map(|caller| {
+            let (kv, writes) = (Kv::with_writer(tenant.clone(), writer.clone()), writes.clone());
+            tokio::spawn(async move {
+                for number in 0u64.. {
+                    let begun = Instant::now();
+                    let done = kv.put(format!("{caller}-{}", number % 1000), number.to_le_bytes(), 0).await;
+                    let mut noted = writes.lock().unwrap_or_else(PoisonError::into_inner);
+                    match done {
+                        Ok(_) => noted.writes.push((begun, Instant::now())),
+                        Err(error) => return noted.errors.push(error.to_string()),
+                    }
+                }
+            })
+        });
+        let tasks = tasks.collect();
+        Ok(Self { writes, tasks })
+    }
+
+    /// From `since` to the first acknowledgement of a write that began later; `None`: there is none yet.
+    fn first_after(&self, since: Instant) -> Option<Duration> {
+        let noted = self.writes.lock().unwrap_or_else(PoisonError::into_inner);
+        let after = noted.writes.iter().filter(|(begun, _)| *begun >= since);
+        after.map(|(_, acknowledged)| acknowledged.duration_since(since)).min()
+    }
+
+    /// The longest time without any acknowledgement since then.
+    fn longest_gap(&self, since: Instant) -> Duration {
+        let noted = self.writes.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut times: Vec<Instant> =
+            noted.writes.iter().map(|(_, acknowledged)| *acknowledged).filter(|at| *at >= since).collect();
+        times.sort();
+        let gaps = times.windows(2).map(|pair| pair[1].duration_since(pair[0]));
+        let first = times.first().map(|first| first.duration_since(since));
+        gaps.chain(first).max().unwrap_or_else(|| since.elapsed())
+    }
+
+    async fn stop(self) -> Result<()> {
+        self.tasks.iter().for_each(JoinHandle::abort);
+        let noted = self.writes.lock().unwrap_or_else(PoisonError::into_inner);
+        ensure!(noted.errors.is_empty(), "an error reached a caller: {}", noted.errors.join("; "));
+        Ok(())
+    }
+}
+
+/// Measures.
+pub(crate) fn run(arguments: &Arguments) -> Result<Report> {
+    let folder = arguments.common.scratch()?;
+    let setup = Setup { nodes: 3, folder: folder.path().to_owned(), settings: String::new() };
+    let mut cluster = LocalCluster::start(&setup)?;
+    let component = arguments.common.plugins().join("kv.wasm");
+    cluster.ok(&["plugin", "upload", component.to_str().context("the plugins' folder is no text")?])?;
+    cluster.ok(&["tenant", "create", "kv", "--plugin", "kv"])?;
+    let runtime = Runtime::new()?;
+    let load = runtime.block_on(Load::start(&cluster))?;
+    let (mut leader, mut follower, mut transfer) =
+        (Samples::default(), Samples::default(), Samples::default());
+    for time in 1..=arguments.times {
+        println!("round {time} of {}", arguments.times);
+        let killed = cluster.wait_leader()?;
+        std::thread::sleep(CALM);
+        let since = Instant::now();
+        cluster.node(killed).kill()?;
+        let first = wait(|| load.first_after(since))?;
+        leader.add(first.as_secs_f64() * 1e3);
+        cluster.node(killed).start()?;
+        cluster.wait_in_sync_while_written()?;
+
+        let leading = cluster.wait_leader()?;
+        let killed = leading % 3 + 1;
+        std::thread::sleep(CALM);
+        let since = Instant::now();
+        cluster.node(killed).kill()?;
+        std::thread::sleep(CALM);
+        follower.add(load.longest_gap(since).as_secs_f64() * 1e3);
+        cluster.node(killed).start()?;
+        cluster.wait_in_sync_while_written()?;
+
+        let target = (cluster.wait_leader()? % 3 + 1).to_string();
+        std::thread::sleep(CALM);
+        let since = Instant::now();
+        cluster.ok(&["cluster", "transfer", "1", &target])?;
+        std::thread::sleep(CALM);
+        transfer.add(load.longest_gap(since).as_secs_f64() * 1e3);
+    }
+    runtime.block_on(load.stop())?;
+    let mut report = Report::default();
+    let section = "three nodes on this machine, 16 writes in flight";
+    report.samples(section, "leader killed −9, to the first acknowledged write", &leader, "ms");
+    report.target(Target::AtMost(1500.0));
+    report.samples(section, "follower killed −9: longest time without an acknowledgement", &follower, "ms");
+    report.target(Target::AtMost(1000.0));
+    report.samples(section, "planned transfer: longest time without an acknowledgement", &transfer, "ms");
+    report.target(Target::AtMost(100.0));
+    Ok(report)
+}
+
+fn wait<T>(look: impl Fn() -> Option<T>) -> Result<T> {
+    let begun = Instant::now();
+    loop {
+        if let Some(found) = look() {
+            return Ok(found);
+        }
+        ensure!(begun.elapsed() < mortise_cluster_kit::PATIENCE, "no write was acknowledged any more");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
