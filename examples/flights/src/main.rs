@@ -58,8 +58,8 @@ struct Arguments {
 async fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
     let options = Options {
-        endpoint: arguments.endpoint.clone(),
-        admin_endpoint: arguments.admin_endpoint.clone(),
+        endpoints: vec![arguments.endpoint.clone()],
+        admin_endpoints: vec![arguments.admin_endpoint.clone()],
         ..Options::default()
     };
     let reach = "reach the node; `cargo xtask dev` starts one";

@@ -4,7 +4,7 @@ use std::io::IsTerminal;
 
 use anyhow::{Context as _, bail};
 use clap::Subcommand;
-use mortise_client::cluster::{ClusterStatus, GroupStatus, MemberReport};
+use mortise_client::cluster::{ClusterStatus, GroupStatus, LinkReport, MemberAnswer, MemberReport};
 use serde_json::json;
 
 use crate::context::Context;
@@ -16,8 +16,8 @@ pub(crate) enum ClusterCommand {
     /// Show every member of every group, and how far it is
     Status {
         /// Only this group
-        #[arg(long, value_name = "NUMBER", default_value_t = 0, hide_default_value = true)]
-        group: u64,
+        #[arg(long, value_name = "NUMBER")]
+        group: Option<u64>,
     },
     /// Hand a group's leadership to another in-sync member
     Transfer {
@@ -51,8 +51,8 @@ pub(crate) enum ClusterCommand {
     #[command(long_about = ACCEPT)]
     AcceptEtcd {
         /// The group whose new history the node called is to begin; without it etcd is accepted for the node only
-        #[arg(long, value_name = "NUMBER", default_value_t = 0, hide_default_value = true)]
-        group: u64,
+        #[arg(long, value_name = "NUMBER")]
+        group: Option<u64>,
         /// Nodes that are gone for good, with what they had
         #[arg(long, value_name = "NUMBER,…", value_delimiter = ',')]
         gone: Vec<u64>,
@@ -162,9 +162,7 @@ fn show(status: &ClusterStatus) -> String {
         })
         .collect();
     parts.push(output::table(&["NODE", "SESSION", "DATA", "ADMIN", "PEER"], &rows));
-    if !status.etcd_problem.is_empty() {
-        parts.push(format!("etcd: {}", status.etcd_problem));
-    }
+    parts.extend(status.etcd_problem.iter().map(|problem| format!("etcd: {problem}")));
     parts.join("\n\n")
 }
 
@@ -179,7 +177,11 @@ fn show_group(group: &GroupStatus) -> String {
         if isr.is_empty() { "nobody".to_owned() } else { isr.join(",") },
         record.min_isr
     );
-    let commit = group.members.iter().map(|member| member.commit_index).max().unwrap_or(0);
+    let commits = group.members.iter().filter_map(|member| match &member.answer {
+        MemberAnswer::Status(status) => Some(status.commit_index),
+        MemberAnswer::Failed { .. } => None,
+    });
+    let commit = commits.max().unwrap_or(0);
     let rows: Vec<_> =
         group.members.iter().map(|member| row(member, record.isr.contains(&member.node), commit)).collect();
     let head = ["NODE", "ROLE", "EPOCH", "IN SYNC", "COMMIT", "APPLIED", "LAG", "LINKS", "DIGEST"];
@@ -187,9 +189,11 @@ fn show_group(group: &GroupStatus) -> String {
 }
 
 fn row(member: &MemberReport, in_sync: bool, commit: u64) -> Vec<String> {
-    if !member.error.is_empty() {
-        return vec![member.node.to_string(), format!("no answer: {}", member.error)];
-    }
+    let node = member.node.to_string();
+    let member = match &member.answer {
+        MemberAnswer::Status(status) => status,
+        MemberAnswer::Failed { error } => return vec![node, format!("no answer: {error}")],
+    };
     let mut role = member.role.clone();
     if member.frozen {
         role += ", frozen";
@@ -197,13 +201,13 @@ fn row(member: &MemberReport, in_sync: bool, commit: u64) -> Vec<String> {
     if let Some(index) = member.quarantined_index {
         role += &format!(", quarantined at {index}");
     }
-    let link = |link: &mortise_client::cluster::LinkReport| match link.round_trip_us {
+    let link = |link: &LinkReport| match link.round_trip_us {
         Some(micros) if link.state == "connected" => format!("{}: {:.1} ms", link.peer, micros as f64 / 1e3),
         _ => format!("{}: {}", link.peer, link.state),
     };
     let links: Vec<String> = member.links.iter().map(link).collect();
     vec![
-        member.node.to_string(),
+        node,
         role,
         member.epoch.to_string(),
         if in_sync { "yes" } else { "no" }.to_owned(),

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::Context as _;
-use mortise_client::{AdminClient, Client, ClientError, ClusterClient, Options};
+use mortise_client::{AdminClient, Client, ClientError, ClusterClient, Options, parse_endpoints};
 
 use crate::arguments::GlobalArguments;
 use crate::output;
@@ -36,8 +36,8 @@ impl Context {
             })
             .transpose()?;
         let options = Options {
-            endpoint: arguments.endpoint.clone(),
-            admin_endpoint: arguments.admin_endpoint.clone(),
+            endpoints: parse_endpoints(&arguments.endpoint)?,
+            admin_endpoints: parse_endpoints(&arguments.admin_endpoint)?,
             token,
             ca_pem,
             timeout: Duration::from_secs(arguments.timeout),

@@ -24,8 +24,8 @@ Example:
         #[arg(long, value_name = "NUMBER,…", value_delimiter = ',', required = true)]
         nodes: Vec<u64>,
         /// How many in-sync members a commit needs; by default more than half of the nodes
-        #[arg(long, value_name = "COUNT", default_value_t = 0, hide_default_value = true)]
-        min_isr: u32,
+        #[arg(long, value_name = "COUNT")]
+        min_isr: Option<u32>,
     },
     /// List all groups
     List,

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 /// The first wait: about a local fsync or two.
 const DELAY_MIN: Duration = Duration::from_millis(10);
-/// The longest wait: short enough that a node that came back is soon noticed, long enough not to load one that is down.
-const DELAY_MAX: Duration = Duration::from_secs(1);
+/// The longest wait: short beside the second that a group takes to elect another leader, which a client must not sleep
+/// through; long enough not to load a node that is down.
+const DELAY_MAX: Duration = Duration::from_millis(400);
 
 /// Waits that double, each shortened by up to half at random, so that clients cut off together do not come back
 /// together.
@@ -20,11 +21,16 @@ impl Backoff {
         Self { delay: DELAY_MIN }
     }
 
-    /// How long to wait now.
+    /// How long to wait now; the next wait is longer.
     pub(crate) fn next(&mut self) -> Duration {
-        let delay = self.delay;
-        self.delay = (delay * 2).min(DELAY_MAX);
-        delay.mul_f64(0.5 + 0.5 * random())
+        let wait = self.same();
+        self.delay = (self.delay * 2).min(DELAY_MAX);
+        wait
+    }
+
+    /// How long to wait now; the next wait is no longer.
+    pub(crate) fn same(&self) -> Duration {
+        self.delay.mul_f64(0.5 + 0.5 * random())
     }
 
     /// It worked.

@@ -1,4 +1,4 @@
-//! A node's data service: tenants, their sessions, writes and queries.
+//! The data service: tenants, their sessions, writes and queries.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,9 +12,11 @@ use tonic::transport::Channel;
 use crate::connection::{Connection, MESSAGE_BYTES_MAX, Repeat};
 use crate::error::ClientError;
 use crate::options::Options;
+use crate::routes::Subject;
 use crate::writer::{Writer, WriterOptions};
 
-/// A connection to a node's data service. Cheap to clone; clones share the connection, which mends itself.
+/// Connections to the data services of nodes. Cheap to clone; clones share them, and what they know of who leads.
+/// They mend themselves, and every call goes to the node that leads its tenant's group.
 #[derive(Clone, Debug)]
 pub struct Client {
     connection: Connection,
@@ -54,14 +56,40 @@ pub struct Answer {
     pub applied: LogIndex,
 }
 
+/// How fresh a query's answer has to be.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Freshness {
+    /// It shows every write that was acknowledged before the query was sent. Only the leader gives it.
+    #[default]
+    Linearizable,
+    /// The same, without asking the other members: right as long as no two machines' clocks differ in speed by a
+    /// tenth. Only the leader gives it.
+    Lease,
+    /// It shows every write that was acknowledged longer than so many milliseconds before the query came. Any member
+    /// gives it; the endpoints take turns.
+    StaleMs(u64),
+    /// It shows the write with this position. Any member gives it; the endpoints take turns.
+    AtLeast(Position),
+}
+
+/// A place in a group's log. Two logs with the same position are the same up to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Position {
+    /// The epoch that the entry was appended in.
+    pub epoch: u64,
+    /// Its index.
+    pub index: LogIndex,
+}
+
 impl Client {
-    /// Connects to a node's data service.
+    /// Connects to the first of the endpoints where a node answers.
     ///
     /// # Errors
     /// [`ErrorKind::Invalid`](crate::ErrorKind::Invalid) where the options do not fit together,
-    /// [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable) where nobody answers within `connect_timeout`.
+    /// [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable) where nobody answers at any of them within
+    /// `connect_timeout`.
     pub async fn connect(options: &Options) -> Result<Self, ClientError> {
-        Ok(Self { connection: Connection::open(options, &options.endpoint).await? })
+        Ok(Self { connection: Connection::open(options, &options.endpoints).await? })
     }
 
     /// The same, but it connects at the first call, which then waits for the node up to `timeout`.
@@ -69,7 +97,7 @@ impl Client {
     /// # Errors
     /// [`ErrorKind::Invalid`](crate::ErrorKind::Invalid) where the options do not fit together.
     pub fn lazy(options: &Options) -> Result<Self, ClientError> {
-        Ok(Self { connection: Connection::lazy(options, &options.endpoint)? })
+        Ok(Self { connection: Connection::lazy(options, &options.endpoints)? })
     }
 
     /// A handle of a tenant. Whether there is one shows at its first call.
@@ -99,7 +127,7 @@ impl Tenant {
             command: command.into(),
         };
         let call = |channel, request| async move { data(channel).write(request).await };
-        let response = self.connection.call(Repeat::IfWithoutEffect, request, call).await?;
+        let response = self.connection.call(self.leader(), Repeat::IfWithoutEffect, request, call).await?;
         Ok(Written { reply: response.reply, index: LogIndex(response.index) })
     }
 
@@ -108,10 +136,30 @@ impl Tenant {
     /// # Errors
     /// What the node or its plugin answers; see [`ErrorKind`](crate::ErrorKind).
     pub async fn query(&self, request: impl Into<Bytes>) -> Result<Answer, ClientError> {
-        let request =
-            v1::QueryRequest { tenant: self.name.to_string(), request: request.into(), freshness: None };
+        self.query_fresh(request, Freshness::Linearizable).await
+    }
+
+    /// One read, as fresh as it has to be.
+    ///
+    /// # Errors
+    /// As [`Tenant::query`].
+    pub async fn query_fresh(
+        &self,
+        request: impl Into<Bytes>,
+        freshness: Freshness,
+    ) -> Result<Answer, ClientError> {
+        let (subject, freshness) = match freshness {
+            Freshness::Linearizable => (self.leader(), None),
+            Freshness::Lease => (self.leader(), Some(v1::query_request::Freshness::Lease(true))),
+            Freshness::StaleMs(max) => (Subject::Anyone, Some(v1::query_request::Freshness::StaleMsMax(max))),
+            Freshness::AtLeast(Position { epoch, index }) => {
+                let position = v1::Position { epoch, index: index.0 };
+                (Subject::Anyone, Some(v1::query_request::Freshness::AtLeast(position)))
+            }
+        };
+        let request = v1::QueryRequest { tenant: self.name.to_string(), request: request.into(), freshness };
         let call = |channel, request| async move { data(channel).query(request).await };
-        let response = self.connection.call(Repeat::Freely, request, call).await?;
+        let response = self.connection.call(subject, Repeat::Freely, request, call).await?;
         Ok(Answer { response: response.response, applied: LogIndex(response.applied_index) })
     }
 
@@ -126,7 +174,7 @@ impl Tenant {
         let request = v1::OpenSessionRequest { tenant: self.name.to_string(), ttl_ms };
         // One session too many does no harm: it expires.
         let call = |channel, request| async move { data(channel).open_session(request).await };
-        let response = self.connection.call(Repeat::Freely, request, call).await?;
+        let response = self.connection.call(self.leader(), Repeat::Quickly, request, call).await?;
         Ok(Session { id: SessionId(response.session), ttl: Duration::from_millis(response.ttl_ms) })
     }
 
@@ -137,7 +185,7 @@ impl Tenant {
     pub async fn close_session(&self, session: SessionId) -> Result<(), ClientError> {
         let request = v1::CloseSessionRequest { tenant: self.name.to_string(), session: session.0 };
         let call = |channel, request| async move { data(channel).close_session(request).await };
-        self.connection.call(Repeat::Freely, request, call).await?;
+        self.connection.call(self.leader(), Repeat::Quickly, request, call).await?;
         Ok(())
     }
 
@@ -148,6 +196,10 @@ impl Tenant {
     pub async fn writer(&self, options: WriterOptions) -> Result<Writer, ClientError> {
         let session = self.open_session(options.session_ttl).await?;
         Ok(Writer::resume(self, session.id, 1, options))
+    }
+
+    pub(crate) fn leader(&self) -> Subject {
+        Subject::Tenant(Arc::clone(&self.name))
     }
 }
 

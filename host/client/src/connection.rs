@@ -1,5 +1,6 @@
-//! One managed connection to a listener of a node, and calls over it.
+//! The managed connections to one kind of listener of all nodes, and calls over them.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep, timeout_at};
@@ -7,20 +8,22 @@ use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::Channel;
 use tonic::{Request, Response, Status};
 
-use crate::backoff::Backoff;
 use crate::error::{ClientError, ErrorKind, TookEffect};
-use crate::options::{Options, describe};
+use crate::options::Options;
+use crate::routes::{Routes, Subject};
+use crate::trail::Trail;
 
 /// Most bytes of a message that is taken from a node: the largest reply that a profile may allow by default is 4 MiB,
 /// and answers of a stream come in parts of 1 MiB and one reply.
 pub(crate) const MESSAGE_BYTES_MAX: usize = 64 << 20;
 
-/// Reconnects by itself. Cheap to clone.
+/// Reconnects by itself, and finds leaders. Cheap to clone; clones share what they found.
 #[derive(Clone, Debug)]
 pub(crate) struct Connection {
-    pub(crate) channel: Channel,
+    routes: Arc<Routes>,
     authorization: Option<MetadataValue<Ascii>>,
     timeout: Duration,
+    silence_timeout: Duration,
 }
 
 /// When a failed call may be made again.
@@ -28,27 +31,22 @@ pub(crate) struct Connection {
 pub(crate) enum Repeat {
     /// It reads, or doing it twice is like doing it once.
     Freely,
+    /// The same, and it is quickly done: a node that says nothing for `silence_timeout` is left for another.
+    Quickly,
     /// Only where it surely changed nothing.
     IfWithoutEffect,
 }
 
 impl Connection {
-    /// Connects, so that a wrong address is noticed now and not at the first call.
-    pub(crate) async fn open(options: &Options, uri: &str) -> Result<Self, ClientError> {
-        let endpoint = options.endpoint(uri)?;
-        let channel = endpoint.connect().await.map_err(|error| {
-            let message = format!("cannot connect to {uri}: {}", describe(&error));
-            ClientError::new(ErrorKind::Unavailable, message).retryable()
-        })?;
-        Self::of(options, channel)
+    /// Connects to one of them, so that wrong addresses are noticed now and not at the first call.
+    pub(crate) async fn open(options: &Options, endpoints: &[String]) -> Result<Self, ClientError> {
+        let connection = Self::lazy(options, endpoints)?;
+        connection.routes.connect(endpoints).await?;
+        Ok(connection)
     }
 
     /// Connects at the first call.
-    pub(crate) fn lazy(options: &Options, uri: &str) -> Result<Self, ClientError> {
-        Self::of(options, options.endpoint(uri)?.connect_lazy())
-    }
-
-    fn of(options: &Options, channel: Channel) -> Result<Self, ClientError> {
+    pub(crate) fn lazy(options: &Options, endpoints: &[String]) -> Result<Self, ClientError> {
         let parse = |token: &String| {
             let value: Result<MetadataValue<Ascii>, _> = format!("Bearer {token}").parse();
             let mut value = value
@@ -57,7 +55,30 @@ impl Connection {
             Ok::<_, ClientError>(value)
         };
         let authorization = options.token.as_ref().map(parse).transpose()?;
-        Ok(Self { channel, authorization, timeout: options.timeout })
+        Ok(Self {
+            routes: Arc::new(Routes::new(options, endpoints)?),
+            authorization,
+            timeout: options.timeout,
+            silence_timeout: options.silence_timeout,
+        })
+    }
+
+    /// For what must not happen at another node than the one meant.
+    pub(crate) fn only_node(&self) -> Result<(), ClientError> {
+        if self.routes.configured() == 1 {
+            return Ok(());
+        }
+        Err(ClientError::new(ErrorKind::Invalid, "this is for one node: give its endpoint alone"))
+    }
+
+    /// A way to whoever answers for the subject.
+    pub(crate) fn trail(&self, subject: Subject) -> Trail {
+        Trail::new(&self.routes, subject)
+    }
+
+    /// How long a node may say nothing before another one is tried.
+    pub(crate) fn silence_timeout(&self) -> Duration {
+        self.silence_timeout
     }
 
     /// The message with what says who asks.
@@ -69,9 +90,10 @@ impl Connection {
         request
     }
 
-    /// Calls, and calls again after a failure that may pass, within the timeout of the options.
+    /// Calls, and calls again, here or elsewhere, after a failure that may pass, within the timeout of the options.
     pub(crate) async fn call<M, R, F>(
         &self,
+        subject: Subject,
         repeat: Repeat,
         message: M,
         mut call: impl FnMut(Channel, Request<M>) -> F,
@@ -81,28 +103,69 @@ impl Connection {
         F: Future<Output = Result<Response<R>, Status>>,
     {
         let deadline = Instant::now() + self.timeout;
-        let mut backoff = Backoff::new();
+        let mut trail = self.trail(subject);
         let mut in_doubt = false;
         loop {
+            let now = Instant::now();
+            let until = match repeat {
+                Repeat::Quickly => deadline.min(now + self.silence_timeout),
+                Repeat::Freely | Repeat::IfWithoutEffect => deadline,
+            };
             let mut request = self.request(message.clone());
-            request.set_timeout(deadline.saturating_duration_since(Instant::now()));
-            let error = match timeout_at(deadline, call(self.channel.clone(), request)).await {
-                Ok(Ok(response)) => return Ok(response.into_inner()),
+            request.set_timeout(until.saturating_duration_since(now));
+            let error = match timeout_at(until, call(trail.channel(), request)).await {
+                Ok(Ok(response)) => {
+                    trail.answered();
+                    return Ok(response.into_inner());
+                }
                 Ok(Err(status)) => ClientError::from(status),
-                Err(_) => return Err(self.timed_out(None, true)),
+                Err(_) if until == deadline => {
+                    trail.failed(&self.timed_out(None, true));
+                    return Err(self.timed_out(None, true));
+                }
+                Err(_) => silent(self.silence_timeout),
             };
             in_doubt |= error.took_effect() == TookEffect::Unknown;
-            let again = error.is_retryable()
-                && error.kind() != ErrorKind::DeadlineExceeded
-                && (repeat == Repeat::Freely || !in_doubt);
-            if !again {
+            if !error.is_retryable() || (repeat == Repeat::IfWithoutEffect && in_doubt) {
                 return Err(error);
             }
-            let wait = backoff.next();
+            let wait = trail.failed(&error);
             if Instant::now() + wait >= deadline {
                 return Err(self.timed_out(Some(&error), in_doubt));
             }
             tracing::debug!(%error, ?wait, "trying again");
+            sleep(wait).await;
+        }
+    }
+
+    /// A call that takes as long as it takes: a stream either way. It is made again, elsewhere, only where the node
+    /// does not lead, which it says before it does anything. The first message is made anew for each.
+    pub(crate) async fn call_long<M, R, F>(
+        &self,
+        subject: Subject,
+        mut message: impl FnMut() -> M,
+        mut call: impl FnMut(Channel, Request<M>) -> F,
+    ) -> Result<R, ClientError>
+    where
+        F: Future<Output = Result<Response<R>, Status>>,
+    {
+        let deadline = Instant::now() + self.timeout;
+        let mut trail = self.trail(subject);
+        loop {
+            let error = match call(trail.channel(), self.request(message())).await {
+                Ok(response) => {
+                    trail.answered();
+                    return Ok(response.into_inner());
+                }
+                Err(status) => ClientError::from(status),
+            };
+            if error.kind() != ErrorKind::NotLeader || error.took_effect() != TookEffect::No {
+                return Err(error);
+            }
+            let wait = trail.failed(&error);
+            if Instant::now() + wait >= deadline {
+                return Err(error);
+            }
             sleep(wait).await;
         }
     }
@@ -116,4 +179,10 @@ impl Connection {
         let error = ClientError::new(ErrorKind::DeadlineExceeded, message).retryable();
         if in_doubt { error.effect_unknown() } else { error }
     }
+}
+
+/// The error of a node that is given up.
+pub(crate) fn silent(limit: Duration) -> ClientError {
+    let message = format!("the node said nothing for {limit:?}");
+    ClientError::new(ErrorKind::Unavailable, message).retryable().effect_unknown()
 }

@@ -1,4 +1,4 @@
-//! Rust client of a Mortise node.
+//! Rust client of Mortise: of a node, or of a cluster, whose leaders it finds and follows.
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), mortise_client::ClientError> {
@@ -14,6 +14,7 @@
 //! ```
 //! - [`Client`] and [`Tenant`]: data. [`Writer`]: many writes in flight, each exactly once.
 //! - [`AdminClient`]: tenants, plugins, profile, snapshots, status.
+//! - [`ClusterClient`]: groups, their members, who leads them.
 //! - [`kv::Kv`]: the commands of the shipped `kv` plugin, typed.
 //! - `load` (a feature): CSV and NDJSON files through a [`Writer`].
 //!
@@ -29,12 +30,14 @@ pub mod kv;
 #[cfg(feature = "load")]
 pub mod load;
 mod options;
+mod routes;
+mod trail;
 pub mod writer;
 
 pub use admin::AdminClient;
-pub use client::{Answer, Client, Session, Tenant, Written};
+pub use client::{Answer, Client, Freshness, Position, Session, Tenant, Written};
 pub use cluster::ClusterClient;
 pub use error::{ClientError, ErrorKind, TookEffect};
 pub use mortise_core::ids::SessionId;
-pub use options::Options;
+pub use options::{ENDPOINTS_MAX, Options, SILENCE_TIMEOUT_MIN, parse_endpoints};
 pub use writer::{Writer, WriterOptions};

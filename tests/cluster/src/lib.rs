@@ -76,13 +76,13 @@ impl LocalCluster {
 
     /// URLs of the nodes' data listeners, comma-separated, as clients take them.
     pub fn endpoints(&self) -> String {
-        let urls: Vec<String> = self.nodes.iter().take(1).map(Node::data_url).collect();
+        let urls: Vec<String> = self.nodes.iter().map(Node::data_url).collect();
         urls.join(",")
     }
 
     /// The same of their admin listeners.
     pub fn admin_endpoints(&self) -> String {
-        let urls: Vec<String> = self.nodes.iter().take(1).map(Node::admin_url).collect();
+        let urls: Vec<String> = self.nodes.iter().map(Node::admin_url).collect();
         urls.join(",")
     }
 
@@ -145,7 +145,7 @@ impl LocalCluster {
         self.wait("all members in sync", |status| {
             let isr = status["record"]["isr"].as_array()?;
             let members: Vec<&Value> =
-                status["members"].as_array()?.iter().filter(|member| member["error"] == "").collect();
+                status["members"].as_array()?.iter().filter(|member| member["error"].is_null()).collect();
             let one = members.first()?;
             let same = |member: &&Value| {
                 member["applied_index"] == one["commit_index"]

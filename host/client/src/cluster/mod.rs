@@ -1,4 +1,4 @@
-//! A cluster's groups: who leads, who is a member, and what operators do about it. Needs a token with the scope `admin`
+//! A cluster's administration: its groups, their members, and who leads them. Needs a token with the scope `admin`
 //! where the nodes have tokens.
 
 mod convert;
@@ -6,123 +6,162 @@ mod types;
 
 use mortise_proto::v1;
 use mortise_proto::v1::cluster_client::ClusterClient as Grpc;
+use tonic::transport::Channel;
 
-use crate::connection::{Connection, Repeat};
-use crate::error::{ClientError, ErrorKind};
+use crate::connection::{Connection, MESSAGE_BYTES_MAX, Repeat};
+use crate::error::ClientError;
+#[cfg(doc)]
+use crate::error::ErrorKind;
 use crate::options::Options;
-pub use types::{ClusterNode, ClusterStatus, GroupInfo, GroupMember, GroupStatus, LinkReport, MemberReport};
+use crate::routes::Subject;
+pub use types::{
+    ClusterNode, ClusterStatus, GroupInfo, GroupMember, GroupStatus, LinkReport, MemberAnswer, MemberReport,
+    MemberStatus,
+};
 
-/// A connection to the cluster service of a node. Cheap to clone. What only a group's leader can do goes to its node.
+/// A connection to the cluster service of some node, and to that of a group's leader for what only it can do. Cheap to
+/// clone.
+///
+/// Its calls end after the `timeout` of the options. A change whose answer was lost is not repeated; then
+/// [`ClientError::took_effect`] says unknown. All errors are the nodes' or the transport's; see [`ErrorKind`]. A node
+/// that is in no cluster has no such service: [`ErrorKind::Protocol`].
 #[derive(Clone, Debug)]
 pub struct ClusterClient {
     connection: Connection,
 }
 
 impl ClusterClient {
-    /// Connects to a node's admin listener.
+    /// Connects to the first of the admin endpoints where a node answers.
     ///
     /// # Errors
     /// As [`Client::connect`](crate::Client::connect).
     pub async fn connect(options: &Options) -> Result<Self, ClientError> {
-        Ok(Self { connection: Connection::open(options, &options.admin_endpoint).await? })
+        Ok(Self { connection: Connection::open(options, &options.admin_endpoints).await? })
     }
 
-    /// Creates a group on nodes that were started at least once. `min_isr` 0: more than half of them.
+    /// Creates a group on the nodes named, which need not be up. `min_isr`: how many in-sync members a commit needs;
+    /// `None`: more than half of the nodes.
     ///
     /// # Errors
-    /// [`ErrorKind::AlreadyExists`], [`ErrorKind::FailedPrecondition`] of unknown nodes, and those of a call.
+    /// [`ErrorKind::AlreadyExists`], [`ErrorKind::FailedPrecondition`] where it cannot be, and those of a call.
     pub async fn create_group(
         &self,
         group: u64,
         nodes: &[u64],
-        min_isr: u32,
+        min_isr: Option<u32>,
     ) -> Result<GroupInfo, ClientError> {
-        let request = v1::CreateGroupRequest { group, nodes: nodes.to_vec(), min_isr };
-        let call = |channel, request| async move { Grpc::new(channel).create_group(request).await };
-        let response = self.connection.call(Repeat::IfWithoutEffect, request, call).await?;
-        let lacking =
-            || ClientError::new(ErrorKind::Protocol, "the node's answer has no group").effect_unknown();
-        response.group.map(convert::group).ok_or_else(lacking)
+        let request =
+            v1::CreateGroupRequest { group, nodes: nodes.to_vec(), min_isr: min_isr.unwrap_or_default() };
+        let call = |channel, request| async move { cluster(channel).create_group(request).await };
+        let response = self.connection.call(Subject::Node, Repeat::IfWithoutEffect, request, call).await?;
+        convert::group(response.group)
     }
 
-    /// All groups, by number.
+    /// All groups, as etcd's records have them.
     ///
     /// # Errors
     /// Those of a call.
     pub async fn list_groups(&self) -> Result<Vec<GroupInfo>, ClientError> {
-        let call = |channel, request| async move { Grpc::new(channel).list_groups(request).await };
-        let response = self.connection.call(Repeat::Freely, v1::ListGroupsRequest {}, call).await?;
-        Ok(response.groups.into_iter().map(convert::group).collect())
+        let call = |channel, request| async move { cluster(channel).list_groups(request).await };
+        let request = v1::ListGroupsRequest {};
+        let response = self.connection.call(Subject::Node, Repeat::Freely, request, call).await?;
+        response.groups.into_iter().map(|group| convert::group(Some(group))).collect()
     }
 
-    /// Groups with their members as they tell, and all nodes. `group` 0: all groups.
+    /// Groups with every member as it tells itself, and all nodes. `group`: that one only.
     ///
     /// # Errors
     /// Those of a call.
-    pub async fn status(&self, group: u64) -> Result<ClusterStatus, ClientError> {
-        let request = v1::ClusterStatusRequest { group };
-        let call = |channel, request| async move { Grpc::new(channel).cluster_status(request).await };
-        Ok(convert::status(self.connection.call(Repeat::Freely, request, call).await?))
+    pub async fn status(&self, group: Option<u64>) -> Result<ClusterStatus, ClientError> {
+        let call = |channel, request| async move { cluster(channel).cluster_status(request).await };
+        let request = v1::ClusterStatusRequest { group: group.unwrap_or_default() };
+        convert::status(self.connection.call(Subject::Node, Repeat::Freely, request, call).await?)
     }
 
-    /// Hands a group's leadership to an in-sync member.
+    /// Hands a group's leadership to one of its in-sync members.
     ///
     /// # Errors
-    /// [`ErrorKind::FailedPrecondition`] says why not; and those of a call.
+    /// [`ErrorKind::FailedPrecondition`] where the node cannot lead, [`ErrorKind::NotFound`] of the group, and those
+    /// of a call.
     pub async fn transfer(&self, group: u64, node: u64) -> Result<(), ClientError> {
+        let call = |channel, request| async move { cluster(channel).transfer_leadership(request).await };
         let request = v1::TransferLeadershipRequest { group, node };
-        let call = |channel, request| async move { Grpc::new(channel).transfer_leadership(request).await };
-        self.connection.call(Repeat::IfWithoutEffect, request, call).await.map(drop)
+        self.lead(group, request, call).await
     }
 
-    /// Makes a node a member of a group.
+    /// Makes a node a member: a learner first, a voter as soon as it is in sync.
     ///
     /// # Errors
-    /// As [`transfer`](Self::transfer).
+    /// As [`ClusterClient::transfer`].
     pub async fn add(&self, group: u64, node: u64) -> Result<(), ClientError> {
-        let request = v1::AddMemberRequest { group, node };
-        let call = |channel, request| async move { Grpc::new(channel).add_member(request).await };
-        self.connection.call(Repeat::IfWithoutEffect, request, call).await.map(drop)
+        let call = |channel, request| async move { cluster(channel).add_member(request).await };
+        self.lead(group, v1::AddMemberRequest { group, node }, call).await
     }
 
-    /// Takes a node out of a group.
+    /// Takes a member out.
     ///
     /// # Errors
-    /// As [`transfer`](Self::transfer).
+    /// As [`ClusterClient::transfer`].
     pub async fn remove(&self, group: u64, node: u64) -> Result<(), ClientError> {
-        let request = v1::RemoveMemberRequest { group, node };
-        let call = |channel, request| async move { Grpc::new(channel).remove_member(request).await };
-        self.connection.call(Repeat::IfWithoutEffect, request, call).await.map(drop)
+        let call = |channel, request| async move { cluster(channel).remove_member(request).await };
+        self.lead(group, v1::RemoveMemberRequest { group, node }, call).await
     }
 
     /// Sets how many in-sync members a commit needs.
     ///
     /// # Errors
-    /// As [`transfer`](Self::transfer).
+    /// As [`ClusterClient::transfer`].
     pub async fn set_min_isr(&self, group: u64, min_isr: u32) -> Result<(), ClientError> {
-        let request = v1::SetMinIsrRequest { group, min_isr };
-        let call = |channel, request| async move { Grpc::new(channel).set_min_isr(request).await };
-        self.connection.call(Repeat::IfWithoutEffect, request, call).await.map(drop)
+        let call = |channel, request| async move { cluster(channel).set_min_isr(request).await };
+        self.lead(group, v1::SetMinIsrRequest { group, min_isr }, call).await
     }
 
-    /// Has the node that is called begin a new history of a group with what it has. Loses acknowledged writes.
+    /// Starts a group with what the node at the only admin endpoint has, although others that are gone for good may
+    /// have had more: acknowledged writes can be lost.
     ///
     /// # Errors
-    /// As [`transfer`](Self::transfer).
+    /// [`ErrorKind::Invalid`] where several admin endpoints are given: the node must be chosen.
+    /// [`ErrorKind::FailedPrecondition`] where the group can be had without it, and those of a call.
     pub async fn unclean_start(&self, group: u64) -> Result<(), ClientError> {
+        self.connection.only_node()?;
+        let call = |channel, request| async move { cluster(channel).unclean_start(request).await };
         let request = v1::UncleanStartRequest { group };
-        let call = |channel, request| async move { Grpc::new(channel).unclean_start(request).await };
-        self.connection.call(Repeat::IfWithoutEffect, request, call).await.map(drop)
+        self.connection.call(Subject::Node, Repeat::IfWithoutEffect, request, call).await?;
+        Ok(())
     }
 
-    /// Has the node that is called accept etcd as it is; and, with a group other than 0, begin a new history of it with the
-    /// newest record that any member remembers. `gone`: members that are gone for good.
+    /// Accepts an etcd that was wiped, restored or exchanged: the node at the only admin endpoint builds a new history
+    /// of the group on the newest record that any member remembers. `group`: `None` accepts etcd for the node, and
+    /// starts no group. `gone`: members that are gone for good, with what they had.
     ///
     /// # Errors
-    /// As [`transfer`](Self::transfer).
-    pub async fn accept_etcd(&self, group: u64, gone: &[u64]) -> Result<(), ClientError> {
-        let request = v1::AcceptEtcdRequest { group, gone: gone.to_vec() };
-        let call = |channel, request| async move { Grpc::new(channel).accept_etcd(request).await };
-        self.connection.call(Repeat::IfWithoutEffect, request, call).await.map(drop)
+    /// As [`ClusterClient::unclean_start`].
+    pub async fn accept_etcd(&self, group: Option<u64>, gone: &[u64]) -> Result<(), ClientError> {
+        self.connection.only_node()?;
+        let call = |channel, request| async move { cluster(channel).accept_etcd(request).await };
+        let request = v1::AcceptEtcdRequest { group: group.unwrap_or_default(), gone: gone.to_vec() };
+        self.connection.call(Subject::Node, Repeat::IfWithoutEffect, request, call).await?;
+        Ok(())
     }
+
+    /// A change that only the group's leader can make.
+    async fn lead<M, R, F>(
+        &self,
+        group: u64,
+        request: M,
+        call: impl FnMut(Channel, tonic::Request<M>) -> F,
+    ) -> Result<(), ClientError>
+    where
+        M: Clone,
+        F: Future<Output = Result<tonic::Response<R>, tonic::Status>>,
+    {
+        self.connection.call(Subject::Group(group), Repeat::IfWithoutEffect, request, call).await?;
+        Ok(())
+    }
+}
+
+fn cluster(channel: Channel) -> Grpc<Channel> {
+    Grpc::new(channel)
+        .max_decoding_message_size(MESSAGE_BYTES_MAX)
+        .max_encoding_message_size(MESSAGE_BYTES_MAX)
 }

@@ -1,119 +1,138 @@
-//! What a cluster tells of itself.
+//! What the cluster service tells. All of it can be written as JSON, with these names.
 
 use serde::Serialize;
 
-/// A group's record.
+/// A group, as etcd's record has it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct GroupInfo {
     /// Its number.
     pub group: u64,
-    /// Counts its leaderships.
+    /// The fencing number of its leadership.
     pub epoch: u64,
-    /// Counts the times that an operator began a new history.
+    /// It rises where a history is built on what was left of another.
     pub generation: u64,
-    /// The node that leads, or led last.
+    /// The node that leads it; `None`: no node does.
     pub leader: Option<u64>,
     /// How many in-sync members a commit needs.
     pub min_isr: u32,
-    /// All members.
+    /// Its members.
     pub members: Vec<GroupMember>,
-    /// The in-sync set.
+    /// The nodes in sync.
     pub isr: Vec<u64>,
-    /// Who may be elected besides.
+    /// The nodes that may be elected besides.
     pub elr: Vec<u64>,
 }
 
-/// A member of a group, in its record.
+/// A member of a group.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct GroupMember {
     /// Its node.
     pub node: u64,
-    /// It has never been in sync yet.
+    /// It never counts for a commit.
     pub learner: bool,
-    /// The life of its copy, in hexadecimal.
+    /// Which of the node's stores it is, in hexadecimal.
     pub incarnation: String,
 }
 
-/// All groups with their members as they tell, and all nodes.
+/// A cluster, seen from one node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct ClusterStatus {
     /// The node that answered.
     pub node: u64,
-    /// The groups.
+    /// The groups that were asked for.
     pub groups: Vec<GroupStatus>,
-    /// The nodes.
+    /// All nodes.
     pub nodes: Vec<ClusterNode>,
-    /// Why etcd cannot be observed at the moment; empty: it can.
-    pub etcd_problem: String,
+    /// Why etcd cannot be observed at the moment; `None`: it can.
+    pub etcd_problem: Option<String>,
 }
 
-/// A group with its members as they tell.
+/// A group with what its members say.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct GroupStatus {
     /// Its record.
     pub record: GroupInfo,
-    /// What each member says.
+    /// One for each member.
     pub members: Vec<MemberReport>,
 }
 
-/// What a member says of itself.
+/// A member, and what became of asking it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct MemberReport {
     /// Its node.
     pub node: u64,
-    /// Why it did not answer; empty: it did.
-    pub error: String,
-    /// leader, follower or stopped.
+    /// What it said.
+    #[serde(flatten)]
+    pub answer: MemberAnswer,
+}
+
+/// What became of asking a member.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(untagged)]
+pub enum MemberAnswer {
+    /// It answered.
+    Status(MemberStatus),
+    /// It did not.
+    Failed {
+        /// Why.
+        error: String,
+    },
+}
+
+/// What a member says of itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct MemberStatus {
+    /// `leader`, `follower` or `stopped`.
     pub role: String,
     /// It leads, and takes writes.
     pub serving: bool,
-    /// The leadership it follows.
+    /// The highest epoch it knows.
     pub epoch: u64,
-    /// The history it belongs to.
+    /// The generation of its history.
     pub generation: u64,
-    /// Its log's last entry.
+    /// Last index in its log.
     pub last_index: u64,
-    /// Its log is durable up to here.
+    /// Last index that it has fsynced.
     pub durable_index: u64,
-    /// Known to be committed.
+    /// Last index that it knows to be committed.
     pub commit_index: u64,
-    /// Applied.
+    /// Last index that it has applied.
     pub applied_index: u64,
-    /// The chain of effect digests, in hexadecimal.
+    /// The chain of effect digests behind `digest_index`, in hexadecimal: equal ones mean equal histories.
     pub effect_digest: String,
-    /// The entry behind which it was taken.
+    /// Where the chain was taken.
     pub digest_index: u64,
-    /// It changes nothing in etcd until an operator accepts it.
+    /// It changes nothing in etcd until an operator accepts etcd as it is.
     pub frozen: bool,
-    /// Its state differs from the group's since this entry.
+    /// Its state differs from the group's since this entry; `None`: it does not.
     pub quarantined_index: Option<u64>,
-    /// Its links to other nodes.
+    /// Its links to other members.
     pub links: Vec<LinkReport>,
 }
 
-/// A link between two nodes.
+/// A link between nodes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct LinkReport {
-    /// To whom.
+    /// The node at its other end.
     pub peer: u64,
-    /// connected, broken, dialling or idle.
+    /// `connected`, `broken`, `dialling` or `idle`.
     pub state: String,
-    /// Of the newest ping, in microseconds.
+    /// How long the newest ping took, in microseconds; `None`: there was none.
     pub round_trip_us: Option<u64>,
     /// How often it was dialled again.
     pub redials: u64,
-    /// Why it last broke; empty: never.
+    /// What broke it last; empty: nothing did.
     pub last_error: String,
 }
 
-/// A node of the cluster.
+/// A node of a cluster.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct ClusterNode {
     /// Its number.
     pub node: u64,
     /// Whether its session with etcd is alive.
     pub live: bool,
-    /// Where its peers reach it.
+    /// Where other nodes reach it.
     pub peer_address: String,
     /// Where it serves data.
     pub data_address: String,

@@ -15,15 +15,15 @@ use super::window::{Verdict, Waiter, Window};
 use super::{Shared, Submission};
 use crate::backoff::Backoff;
 use crate::client::{Tenant, data};
+use crate::connection::silent;
 use crate::error::{ClientError, ErrorKind};
+use crate::trail::Trail;
 
 /// Messages handed to HTTP/2 ahead of what it has sent: one on its way and one ready. Further writes gather, which
 /// makes larger messages.
 const OUTGOING_MESSAGES_MAX: usize = 2;
 /// Submissions taken from the queue at once: answers get their turn in between.
 const SUBMISSIONS_PER_TURN: usize = 1_024;
-/// How long opening a stream may take: connecting has its own, shorter bound.
-const OPEN_TIMEOUT: Duration = Duration::from_secs(15);
 /// How long what was sent is still cared for when all handles are gone.
 const LINGER: Duration = Duration::from_secs(5);
 /// A stream that is refused as superseded so soon after it was opened lost to one of our own earlier attempts that
@@ -35,6 +35,8 @@ const SUPERSEDED_MAX: u32 = 3;
 pub(super) struct Driver {
     tenant: Tenant,
     session: SessionId,
+    /// Leads from node to node, until one of them answers.
+    trail: Trail,
     submissions: mpsc::UnboundedReceiver<Submission>,
     /// Taken from the queue, but not yet looked at.
     taken: Vec<Submission>,
@@ -47,6 +49,8 @@ pub(super) struct Driver {
     /// The node is overloaded: send nothing until then.
     paused_until: Option<Instant>,
     overload: Backoff,
+    /// When the node last said something, or began to be waited for.
+    heard: Instant,
     /// Streams in a row that ended as superseded, without an answer in between.
     superseded: u32,
     /// Why nothing gets through at the moment; callers see a copy.
@@ -72,6 +76,7 @@ impl Driver {
         shared: Arc<Shared>,
     ) -> Self {
         Self {
+            trail: tenant.connection.trail(tenant.leader()),
             tenant,
             session,
             submissions,
@@ -82,6 +87,7 @@ impl Driver {
             abandoned: None,
             paused_until: None,
             overload: Backoff::new(),
+            heard: Instant::now(),
             superseded: 0,
             trouble: None,
         }
@@ -90,25 +96,20 @@ impl Driver {
     /// Runs until all handles are gone, or nothing can be written any more.
     #[tracing::instrument(name = "writer", skip_all, fields(tenant = self.tenant.name(), session = self.session.0))]
     pub(super) async fn run(mut self) {
-        let mut backoff = Backoff::new();
         loop {
             // A stream is opened when there is something to send on it.
             let mut end = self.until_unsettled().await;
             if end.is_none() {
                 let opened = Instant::now();
                 self.window.restart();
-                let (ended, answered) = self.stream(opened).await;
-                if answered {
-                    backoff.reset();
-                }
-                end = Some(ended);
+                end = Some(self.stream(opened).await);
             }
             match end {
                 None => {}
                 Some(End::Done) => return,
                 Some(End::Over(error)) => return self.over(error).await,
                 Some(End::Broken(error)) => {
-                    let wait = backoff.next();
+                    let wait = self.trail.failed(&error);
                     tracing::debug!(%error, ?wait, "the stream broke; opening another");
                     self.set_trouble(Some(error));
                     if self.settled_during(wait).await {
@@ -151,22 +152,18 @@ impl Driver {
         }
     }
 
-    /// One stream, from opening to end; and whether anything was answered on it.
-    async fn stream(&mut self, opened: Instant) -> (End, bool) {
+    /// One stream, from opening to end.
+    async fn stream(&mut self, opened: Instant) -> End {
         let (sender, outgoing) = mpsc::channel(OUTGOING_MESSAGES_MAX);
         let request = self.tenant.connection.request(ReceiverStream::new(outgoing));
-        let mut client = data(self.tenant.connection.channel.clone());
-        let answers = match timeout(OPEN_TIMEOUT, client.write_stream(request)).await {
-            Ok(Ok(response)) => response.into_inner(),
-            Ok(Err(status)) => return (end(status.into()), false),
-            Err(_) => {
-                let message = format!("the node opened no stream within {OPEN_TIMEOUT:?}");
-                return (End::Broken(ClientError::new(ErrorKind::Unavailable, message).retryable()), false);
-            }
-        };
-        let mut answered = false;
-        let end = self.pump(opened, &sender, answers, &mut answered).await;
-        (end, answered)
+        let mut client = data(self.trail.channel());
+        let limit = self.tenant.connection.silence_timeout();
+        self.heard = opened;
+        match timeout(limit, client.write_stream(request)).await {
+            Ok(Ok(response)) => self.pump(opened, &sender, response.into_inner()).await,
+            Ok(Err(status)) => end(status.into()),
+            Err(_) => End::Broken(silent(limit)),
+        }
     }
 
     async fn pump(
@@ -174,20 +171,22 @@ impl Driver {
         opened: Instant,
         sender: &mpsc::Sender<WriteStreamRequest>,
         mut answers: Streaming<WriteStreamResponse>,
-        answered: &mut bool,
     ) -> End {
+        let limit = self.tenant.connection.silence_timeout();
+        let mut answered = false;
         loop {
             if self.gone() {
                 return End::Done;
             }
             self.fill(sender);
+            let silent_at = self.window.is_awaited().then(|| self.heard + limit);
             let has_message = self.paused_until.is_none() && self.window.has_message();
             let wake = self.wake();
             tokio::select! {
                 biased;
                 response = answers.message() => match response {
                     Ok(Some(response)) => {
-                        let verdict = self.take_answers(response, opened, answered);
+                        let verdict = self.take_answers(response, opened, &mut answered);
                         self.tidy();
                         if let Some(end) = verdict {
                             return end;
@@ -204,6 +203,9 @@ impl Driver {
                     }
                 }
                 () = sleep_until(wake.unwrap_or_else(Instant::now)), if wake.is_some() => self.woken(),
+                () = sleep_until(silent_at.unwrap_or_else(Instant::now)), if silent_at.is_some() => {
+                    return End::Broken(silent(limit));
+                }
             }
         }
     }
@@ -218,7 +220,11 @@ impl Driver {
     }
 
     fn message(&mut self) -> Option<WriteStreamRequest> {
+        let was_awaited = self.window.is_awaited();
         let (answered_up_to, writes) = self.window.next_message()?;
+        if !was_awaited {
+            self.heard = Instant::now();
+        }
         let tenant = self.tenant.name.to_string();
         Some(WriteStreamRequest { tenant, session: self.session.0, answered_up_to, writes })
     }
@@ -232,6 +238,7 @@ impl Driver {
         if response.session != self.session.0 {
             return None;
         }
+        self.heard = Instant::now();
         let mut worst = None;
         let mut settled = false;
         let mut overload = None;
@@ -260,7 +267,10 @@ impl Driver {
         if settled {
             self.superseded = 0;
             self.overload.reset();
-            *answered = true;
+            if !*answered {
+                *answered = true;
+                self.trail.answered();
+            }
             if self.trouble.is_some() {
                 self.set_trouble(None);
             }

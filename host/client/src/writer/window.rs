@@ -128,6 +128,11 @@ impl Window {
         self.unanswered > 0 && (!self.again.is_empty() || self.cursor < self.end())
     }
 
+    /// Whether the node owes an answer to something that was sent on the present stream.
+    pub(super) fn is_awaited(&self) -> bool {
+        self.unanswered > 0 && self.answered + 1 < self.cursor
+    }
+
     /// A new stream begins: everything unanswered is to be sent on it.
     pub(super) fn restart(&mut self) {
         self.cursor = self.base;

@@ -60,8 +60,8 @@ impl Node {
     /// How to reach it.
     pub(super) fn options(&self) -> Options {
         Options {
-            endpoint: format!("http://{}", self.data),
-            admin_endpoint: format!("http://{}", self.admin),
+            endpoints: vec![format!("http://{}", self.data)],
+            admin_endpoints: vec![format!("http://{}", self.admin)],
             ..Options::default()
         }
     }

@@ -12,6 +12,7 @@
 //! [`effects`] carries it out.
 
 mod effects;
+mod end;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -446,47 +447,6 @@ impl Driver {
         self.shared.metrics.queue(writes, bytes);
         let last = self.shared.positions.last.load(Ordering::Relaxed);
         self.shared.metrics.positions(last, commit, applied);
-    }
-
-    /// Stops the threads and tells everybody who still waits.
-    fn end(mut self) {
-        self.shared.stopping.store(true, Ordering::Release);
-        let _ = self.channels.writer.send(WriterJob::Stop);
-        let _ = self.channels.apply.send(ApplyJob::Stop);
-        self.outside.close();
-        let fault = self.shared.fault.borrow().clone();
-        let logged = fault.clone().map_or(WriteError::LeadershipLost, WriteError::Stopped);
-        let error = fault.map_or(WriteError::ShuttingDown, WriteError::Stopped);
-        let pending: Vec<_> = self.pending.drain(..).map(|pending| pending.waiters).collect();
-        pending.into_iter().for_each(|waiters| self.fail(waiters, &logged));
-        let drafts: Vec<_> = self.drafts.drain(..).map(|draft| draft.waiters).collect();
-        drafts.into_iter().for_each(|waiters| self.fail(waiters, &error));
-        if let Some(started) = self.started.take() {
-            // Whoever waited for the start may be gone.
-            let _ = started.send(Err(error.clone()));
-        }
-        while let Ok(event) = self.channels.events.try_recv() {
-            match event {
-                Event::Writes(writes, _, sink) => self.admission.refuse(&writes, &sink, &error),
-                Event::Propose(_, reply) => drop(reply.send(Err(error.clone()))),
-                Event::Shutdown(done) => drop(done.send(())),
-                _ => {}
-            }
-        }
-        if let Some((done, _)) = self.shutdown.take() {
-            let _ = done.send(());
-        }
-    }
-}
-
-impl Driver {
-    /// Tells who waits that there is no answer.
-    fn fail(&mut self, waiters: Waiters, error: &WriteError) {
-        match waiters {
-            Waiters::Commands(waiters) => self.admission.fail(waiters, error),
-            Waiters::Proposal(reply) => drop(reply.send(Err(error.clone()))),
-            Waiters::Nobody => {}
-        }
     }
 }
 

@@ -1,0 +1,271 @@
+//! Where nodes are, and which of them leads what.
+//!
+//! ```text
+//!              configured ──┐                      ┌── leaders: tenant or group ▶ place
+//!  hints ──▶ learned ───────┴──▶ places, in a ring ┴── current: where nothing else is known
+//! ```
+//! All clones of a client share one table, so that what one call learned spares the others the way. It is advice: a
+//! place that does not lead says so, and [`Trail`](crate::trail::Trail) goes on from there.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tonic::transport::Channel;
+
+use crate::error::ClientError;
+use crate::options::{Options, check_endpoints, describe, scheme};
+
+/// Most addresses taken from hints, the oldest of which makes room: more nodes than a cluster has, and few enough
+/// to ask all of them where no leader is known.
+const LEARNED_MAX: usize = 32;
+/// Most tenants and groups whose leader is remembered. When they are more, all are forgotten: each costs one hint.
+const LEADERS_MAX: usize = 4_096;
+/// How long hints to a node that was left for a fault are not believed: the nodes that give them need about so long to
+/// elect another leader, and asking one that hangs takes much longer than asking around.
+const SUSPECT_FOR: Duration = Duration::from_secs(1);
+
+/// What a call is about, hence which node is to answer it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Subject {
+    /// A tenant's data: the leader of its group.
+    Tenant(Arc<str>),
+    /// A group: its leader. 0 is a node's first one.
+    Group(u64),
+    /// The node itself: the same for all calls, as long as it answers.
+    Node,
+    /// What any node can tell: they take turns.
+    Anyone,
+}
+
+/// An address with its channel, which connects when it is used, and again after it broke.
+#[derive(Debug)]
+pub(crate) struct Place {
+    /// Host and port.
+    authority: String,
+    pub(crate) channel: Channel,
+}
+
+/// The table, shared.
+#[derive(Debug)]
+pub(crate) struct Routes {
+    options: Options,
+    scheme: &'static str,
+    table: Mutex<Table>,
+}
+
+/// Invariants: the first `configured` places stay, at least one; the others were learned, oldest first.
+/// `current < places.len()`, and it is a configured one.
+#[derive(Debug)]
+struct Table {
+    places: Vec<Known>,
+    configured: usize,
+    current: usize,
+    /// Counts calls for anyone.
+    turn: usize,
+    leaders: HashMap<Subject, Arc<Place>>,
+}
+
+#[derive(Debug)]
+struct Known {
+    place: Arc<Place>,
+    suspect_until: Option<Instant>,
+}
+
+impl Routes {
+    /// Of addresses that connect when they are used.
+    pub(crate) fn new(options: &Options, endpoints: &[String]) -> Result<Self, ClientError> {
+        options.check()?;
+        check_endpoints(endpoints)?;
+        let known = |uri: &String| Ok(Known { place: Place::lazy(options, uri)?, suspect_until: None });
+        let places = endpoints.iter().map(known).collect::<Result<Vec<_>, ClientError>>()?;
+        let configured = places.len();
+        let scheme = endpoints.first().and_then(|uri| scheme(uri)).unwrap_or("http://");
+        let table = Table { places, configured, current: 0, turn: 0, leaders: HashMap::new() };
+        Ok(Self { options: options.clone(), scheme, table: Mutex::new(table) })
+    }
+
+    /// Connects to the configured places in turn until one answers, which becomes the current one.
+    pub(crate) async fn connect(&self, endpoints: &[String]) -> Result<(), ClientError> {
+        let mut problems = Vec::new();
+        for (position, uri) in endpoints.iter().enumerate() {
+            match self.options.endpoint(uri)?.connect().await {
+                Ok(channel) => {
+                    let mut table = self.table();
+                    if let Some(known) = table.places.get_mut(position) {
+                        let authority = known.place.authority.clone();
+                        known.place = Arc::new(Place { authority, channel });
+                        table.current = position;
+                    }
+                    return Ok(());
+                }
+                Err(error) => problems.push(format!("cannot connect to {uri}: {}", describe(&error))),
+            }
+        }
+        Err(ClientError::new(crate::ErrorKind::Unavailable, problems.join("; ")).retryable())
+    }
+
+    /// How many addresses are configured.
+    pub(crate) fn configured(&self) -> usize {
+        self.table().configured
+    }
+
+    /// Where to ask first.
+    pub(crate) fn start(&self, subject: &Subject) -> Arc<Place> {
+        let mut table = self.table();
+        if let Some(leader) = table.leaders.get(subject) {
+            return Arc::clone(leader);
+        }
+        let mut position = table.current;
+        if *subject == Subject::Anyone {
+            let now = Instant::now();
+            table.turn = table.turn.wrapping_add(1);
+            let (turn, count) = (table.turn, table.places.len());
+            let ring = (0..count).map(|step| (turn % count + step) % count);
+            position = ring.clone().find(|position| !table.is_suspect(*position, now)).unwrap_or(position);
+        }
+        Arc::clone(&table.places[position].place)
+    }
+
+    /// Where the hint points, now known as the subject's leader. `None`: it is no address, or one that was left for a
+    /// fault a moment ago.
+    pub(crate) fn follow(&self, subject: &Subject, hint: &str) -> Option<Arc<Place>> {
+        let authority = authority_of_hint(hint)?;
+        let mut table = self.table();
+        let position = match table.position_by(|place| place.authority == authority) {
+            Some(position) => position,
+            None => {
+                let place = Place::lazy(&self.options, &format!("{}{authority}", self.scheme)).ok()?;
+                table.add(place)
+            }
+        };
+        if table.is_suspect(position, Instant::now()) {
+            return None;
+        }
+        let place = Arc::clone(&table.places[position].place);
+        table.remember(subject, &place);
+        Some(place)
+    }
+
+    /// The place answered for the subject as only its leader does.
+    pub(crate) fn answered(&self, subject: &Subject, place: &Arc<Place>) {
+        let mut table = self.table();
+        if !table.leaders.get(subject).is_some_and(|leader| Arc::ptr_eq(leader, place)) {
+            table.remember(subject, place);
+        }
+        if let Some(position) = table.position_by(|known| std::ptr::eq(known, Arc::as_ptr(place))) {
+            table.places[position].suspect_until = None;
+        }
+    }
+
+    /// The place does not lead the subject.
+    pub(crate) fn does_not_lead(&self, subject: &Subject, place: &Arc<Place>) {
+        self.table().leaders.retain(|known, leader| known != subject || !Arc::ptr_eq(leader, place));
+    }
+
+    /// Nobody answers there, or not for long.
+    pub(crate) fn failed(&self, place: &Arc<Place>) {
+        let mut table = self.table();
+        table.leaders.retain(|_, leader| !Arc::ptr_eq(leader, place));
+        let now = Instant::now();
+        let found = table.position_by(|known| std::ptr::eq(known, Arc::as_ptr(place)));
+        let Some(position) = found else { return };
+        table.places[position].suspect_until = Some(now + SUSPECT_FOR);
+        if table.current == position {
+            let ring = (1..table.configured).map(|step| (position + step) % table.configured);
+            table.current = ring.clone().find(|next| !table.is_suspect(*next, now)).unwrap_or(position);
+        }
+    }
+
+    /// Where to ask after a place, of those not asked yet: a leader that was heard of meanwhile, else the next in the
+    /// ring, those left for a fault last. `None`: all are asked.
+    pub(crate) fn next(
+        &self,
+        subject: &Subject,
+        after: &Arc<Place>,
+        asked: &[Arc<Place>],
+    ) -> Option<Arc<Place>> {
+        let table = self.table();
+        let is_new = |place: &Arc<Place>| !asked.iter().any(|other| Arc::ptr_eq(place, other));
+        if let Some(leader) = table.leaders.get(subject).filter(|leader| is_new(leader)) {
+            return Some(Arc::clone(leader));
+        }
+        let now = Instant::now();
+        let from = table.position_by(|known| std::ptr::eq(known, Arc::as_ptr(after))).unwrap_or_default();
+        let count = table.places.len();
+        let ring = (1..=count).map(|step| (from + step) % count);
+        let new = ring.filter(|position| is_new(&table.places[*position].place));
+        let position = new.min_by_key(|position| table.is_suspect(*position, now))?;
+        Some(Arc::clone(&table.places[position].place))
+    }
+
+    fn table(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Table {
+    fn position_by(&self, is_it: impl Fn(&Place) -> bool) -> Option<usize> {
+        self.places.iter().position(|known| is_it(&known.place))
+    }
+
+    fn is_suspect(&self, position: usize, now: Instant) -> bool {
+        self.places.get(position).is_some_and(|known| known.suspect_until.is_some_and(|until| until > now))
+    }
+
+    fn add(&mut self, place: Arc<Place>) -> usize {
+        if self.places.len() >= self.configured + LEARNED_MAX {
+            let Known { place: oldest, .. } = self.places.remove(self.configured);
+            self.leaders.retain(|_, leader| !Arc::ptr_eq(leader, &oldest));
+        }
+        self.places.push(Known { place, suspect_until: None });
+        self.places.len() - 1
+    }
+
+    fn remember(&mut self, subject: &Subject, leader: &Arc<Place>) {
+        if matches!(subject, Subject::Node | Subject::Anyone) {
+            return;
+        }
+        if self.leaders.len() >= LEADERS_MAX && !self.leaders.contains_key(subject) {
+            self.leaders.clear();
+        }
+        self.leaders.insert(subject.clone(), Arc::clone(leader));
+    }
+}
+
+impl Place {
+    #[cfg(test)]
+    pub(crate) fn authority(&self) -> &str {
+        &self.authority
+    }
+
+    fn lazy(options: &Options, uri: &str) -> Result<Arc<Self>, ClientError> {
+        let endpoint = options.endpoint(uri)?;
+        let authority = endpoint.uri().authority().map_or("", |authority| authority.as_str());
+        let authority = authority.to_ascii_lowercase();
+        Ok(Arc::new(Self { authority, channel: endpoint.connect_lazy() }))
+    }
+}
+
+/// The hint in lower case, where it is a host and a port that can be connected to.
+fn authority_of_hint(hint: &str) -> Option<String> {
+    let (host, port) = hint.rsplit_once(':')?;
+    if hint.len() > 260 || !port.bytes().all(|byte| byte.is_ascii_digit()) || port.parse::<u16>().ok()? == 0 {
+        return None;
+    }
+    let ip = match host.strip_prefix('[') {
+        Some(rest) => Some(IpAddr::V6(rest.strip_suffix(']')?.parse().ok()?)),
+        None => host.parse().ok().map(IpAddr::V4),
+    };
+    let is_name = |host: &str| {
+        host.starts_with(|first: char| first.is_ascii_alphanumeric())
+            && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_'))
+    };
+    let good = ip.map_or_else(|| is_name(host), |ip| !ip.is_unspecified());
+    good.then(|| hint.to_ascii_lowercase())
+}
+
+#[cfg(test)]
+mod tests;
