@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use tonic::{Code, Request, Response, Status, Streaming};
 
 use super::guard::{Call, Measured};
-use super::{Context, convert, errors};
+use super::{Context, Listener, convert, errors};
 use crate::replica::{AdminError, Replica, WriteError};
 
 /// Chunks of an export that wait for the network: enough to read ahead while one is sent.
@@ -32,8 +32,8 @@ impl AdminService {
 
     /// The replica that has the tenant, where it leads: others may not know the newest.
     fn replica_of(&self, tenant: &str) -> Result<Replica, ErrorDetail> {
-        let (replica, _) = self.context.find_tenant(tenant)?;
-        if replica.leads() { Ok(replica) } else { Err(replica.not_leader().into()) }
+        let (replica, _) = self.context.find_tenant(tenant, Listener::Admin)?;
+        if replica.leads() { Ok(replica) } else { Err(Listener::Admin.not_leader(&replica)) }
     }
 
     /// The replica of a group where a tenant of this name can come to be.

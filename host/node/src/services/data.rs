@@ -13,7 +13,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::guard::Call;
 use super::write_stream::WriteStream;
-use super::{Context, convert, errors};
+use super::{Context, Listener, convert, errors};
 use crate::config::Limits;
 use crate::replica::{Replica, Write, WriteError};
 use crate::security::Action;
@@ -34,7 +34,7 @@ impl DataService {
         let (Action::Read(name) | Action::Write(name)) = action else {
             return Err(errors::no_such_tenant(""));
         };
-        self.context.find_tenant(name)
+        self.context.find_tenant(name, Listener::Data)
     }
 
     async fn open(&self, request: Request<OpenSessionRequest>) -> Result<OpenSessionResponse, ErrorDetail> {

@@ -38,7 +38,7 @@ use crate::cluster::Node;
 use crate::config::Limits;
 use crate::groups::Groups;
 use crate::metrics::Metrics;
-use crate::replica::Replica;
+use crate::replica::{AdminError, Replica};
 use crate::security::{AccessError, Action, Tokens};
 
 pub(crate) use guard::guard;
@@ -58,6 +58,23 @@ pub(crate) struct Context {
     /// The number of the newest write stream. Numbers only grow: the newest stream owns its sessions.
     newest_stream: AtomicU64,
     uploads: Semaphore,
+}
+
+/// Where a call came in: where another node leads, its caller is told of the same listener there.
+#[derive(Clone, Copy)]
+enum Listener {
+    Data,
+    Admin,
+}
+
+impl Listener {
+    fn not_leader(self, replica: &Replica) -> ErrorDetail {
+        let error = replica.not_leader();
+        match self {
+            Self::Data => error.into(),
+            Self::Admin => AdminError::Write(error).into(),
+        }
+    }
 }
 
 /// What `Status` says beside the replica's own.
@@ -102,11 +119,11 @@ impl Context {
     }
 
     /// The replica that has the tenant of this name, and the tenant's number there.
-    fn find_tenant(&self, name: &str) -> Result<(Replica, TenantId), ErrorDetail> {
+    fn find_tenant(&self, name: &str, listener: Listener) -> Result<(Replica, TenantId), ErrorDetail> {
         self.check_recovered()?;
         self.groups.of_tenant(name).ok_or_else(|| match self.groups.behind() {
             // Its leader may know more.
-            Some(replica) => replica.not_leader().into(),
+            Some(replica) => listener.not_leader(&replica),
             None => errors::no_such_tenant(name),
         })
     }
@@ -127,7 +144,7 @@ impl Context {
     /// The same, where it leads: others may not know the newest.
     fn find_leading(&self, group: u64) -> Result<Replica, ErrorDetail> {
         let replica = self.find_group(group)?;
-        if replica.leads() { Ok(replica) } else { Err(replica.not_leader().into()) }
+        if replica.leads() { Ok(replica) } else { Err(Listener::Admin.not_leader(&replica)) }
     }
 
     fn next_stream(&self) -> u64 {

@@ -26,7 +26,7 @@ use tracing::Span;
 
 use super::guard::{Call, Measured};
 use super::window::Window;
-use super::{Context, data, errors};
+use super::{Context, Listener, data, errors};
 use crate::replica::{Answer, AnswerSink, Write, WriteError};
 use crate::security::{AccessError, Action};
 
@@ -150,7 +150,7 @@ impl WriteStream {
             Err(error @ AccessError::Expired { .. }) => return self.stop_reading(error.into()),
             Err(error) => return self.refuse(message, &error.into()),
         }
-        let (replica, tenant) = match self.context.find_tenant(&message.tenant) {
+        let (replica, tenant) = match self.context.find_tenant(&message.tenant, Listener::Data) {
             Ok(found) => found,
             Err(detail) => return self.refuse(message, &detail),
         };

@@ -29,7 +29,7 @@ fn a_leader_that_sleeps_past_its_leases_finds_another_in_its_place() {
     kv.cluster.node(first).freeze(true).unwrap();
     let second = kv.cluster.wait_leader().unwrap();
     assert_ne!(first, second);
-    kv.put("a", "2");
+    kv.put_at_last("a", "2");
     kv.cluster.node(first).freeze(false).unwrap();
     kv.cluster.wait_in_sync().unwrap();
     assert_eq!(kv.get("a"), "2");

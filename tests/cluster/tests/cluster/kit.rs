@@ -1,6 +1,8 @@
 //! A cluster for one test.
 
-use mortise_cluster_kit::{LocalCluster, Setup, plugin};
+use std::time::Instant;
+
+use mortise_cluster_kit::{LocalCluster, PATIENCE, Setup, plugin};
 use tempfile::TempDir;
 
 /// A cluster of three, with a kv tenant of that name. The folder goes with it.
@@ -23,6 +25,15 @@ impl Kv {
     /// Writes a key, and sees that it was acknowledged.
     pub(crate) fn put(&self, key: &str, value: &str) {
         self.cluster.ok(&["kv", "put", key, value]).unwrap();
+    }
+
+    /// The same while somebody dies, when it may have to be told more than once: a single write whose connection broke is
+    /// not sent again by itself.
+    pub(crate) fn put_at_last(&self, key: &str, value: &str) {
+        let begun = Instant::now();
+        while let Err(error) = self.cluster.ok(&["kv", "put", key, value]) {
+            assert!(begun.elapsed() < PATIENCE, "{error}");
+        }
     }
 
     /// Reads a key, as fresh as can be.
