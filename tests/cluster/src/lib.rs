@@ -94,15 +94,23 @@ impl LocalCluster {
         command
     }
 
+    /// The output of a command against one node, which must succeed.
+    ///
+    /// # Errors
+    /// It does not.
+    pub fn ok_at(&self, number: usize, arguments: &[&str]) -> Result<String> {
+        let node = self.nodes.get(number - 1).context("there is no such node")?;
+        let mut command = Command::new(&self.binary);
+        command.args(["--endpoint", &node.data_url(), "--admin-endpoint", &node.admin_url()]);
+        outcome(command.args(arguments))
+    }
+
     /// The output of a command that must succeed.
     ///
     /// # Errors
     /// It does not.
     pub fn ok(&self, arguments: &[&str]) -> Result<String> {
-        let output = self.command(arguments).output().context("start mortise")?;
-        let error = String::from_utf8_lossy(&output.stderr);
-        ensure!(output.status.success(), "mortise {}: {error}", arguments.join(" "));
-        Ok(String::from_utf8_lossy(&output.stdout).trim_end().to_owned())
+        outcome(&mut self.command(arguments))
     }
 
     /// The JSON that a command prints.
@@ -190,6 +198,13 @@ impl LocalCluster {
             std::thread::sleep(LOOK_EVERY);
         }
     }
+}
+
+fn outcome(command: &mut Command) -> Result<String> {
+    let output = command.output().context("start mortise")?;
+    let error = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "{command:?}: {error}");
+    Ok(String::from_utf8_lossy(&output.stdout).trim_end().to_owned())
 }
 
 /// The folder of the shipped plugins' components, compiled.

@@ -12,7 +12,7 @@ const BALANCES: [(&str, i64); 6] =
     [("EWR", -1034), ("JFK", -1011), ("LGA", -962), ("ORD", 162), ("ATL", 143), ("LAX", 140)];
 const ROWS: u64 = 3007;
 /// How often the slice is repeated, so that there is time to kill somebody.
-const REPEATS: usize = 40;
+const REPEATS: usize = 120;
 /// Kills, of the leader and of a follower by turns.
 const KILLS: usize = 4;
 

@@ -9,12 +9,10 @@ fn a_wiped_node_gets_everything_anew() {
     let follower = leader % 3 + 1;
     kv.put("a", "1");
     // The log that the snapshot covers is gone: the wiped node can only come back by the snapshot.
-    let leading = kv.cluster.nodes()[leader - 1].admin_url();
-    let snapshot = ["--admin-endpoint", &leading, "snapshot"];
     kv.cluster.node(follower).kill().unwrap();
     kv.cluster.node(follower).wipe().unwrap();
     kv.put("b", "2");
-    kv.cluster.ok(&snapshot).unwrap();
+    kv.cluster.ok_at(leader, &["snapshot"]).unwrap();
     kv.cluster.node(follower).start().unwrap();
     let status = kv.cluster.wait_in_sync().unwrap();
     let incarnations: Vec<_> = status["record"]["members"].as_array().unwrap().iter().collect();
