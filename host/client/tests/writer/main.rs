@@ -4,6 +4,7 @@
 
 #[cfg(feature = "load")]
 mod loading;
+mod moves;
 mod server;
 
 use std::time::Duration;

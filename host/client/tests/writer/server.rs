@@ -1,13 +1,15 @@
 //! A node that keeps sessions as the protocol says, and misbehaves where it may: it drops streams, delays, reorders
-//! and repeats answers, and refuses for overload.
+//! and repeats answers, refuses for overload, does not lead, and says so or says nothing.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures::Stream;
 use mortise_proto::v1::data_server::{Data, DataServer};
+use mortise_proto::v1::query_request::Freshness;
 use mortise_proto::v1::{
     self, ErrorCode, ErrorDetail, WriteResult, WriteStreamRequest, WriteStreamResponse, write_result,
 };
@@ -30,9 +32,16 @@ pub(crate) struct Faults {
     pub(crate) delay: Duration,
     /// Refuses every so many-th write for overload, the first time it comes. 0: never.
     pub(crate) overload_every: usize,
-    /// Answers nothing at all.
+    /// Answers nothing on streams.
     pub(crate) silent: bool,
+    /// Answers no opening of a session.
+    pub(crate) mute: bool,
+    /// Executes every so many-th write, the first time it comes, and says that it lost the leadership. 0: never.
+    pub(crate) lost_every: usize,
 }
+
+/// Which tenants a node does not lead, each with the hint it gives.
+pub(crate) type Follows = HashMap<String, String>;
 
 #[derive(Default)]
 pub(crate) struct State {
@@ -43,6 +52,8 @@ pub(crate) struct State {
     pub(crate) writes: usize,
     pub(crate) streams: usize,
     pub(crate) answered_up_to: u64,
+    /// Leaderships that were lost behind a write.
+    pub(crate) lost: HashSet<u64>,
     sessions: HashMap<u64, Session>,
     overloaded: HashSet<u64>,
     until_cut: usize,
@@ -54,10 +65,16 @@ struct Session {
     outcomes: BTreeMap<u64, write_result::Result>,
 }
 
+/// Nodes of one group share the state: what a leader executed, all have.
 #[derive(Clone)]
 pub(crate) struct Node {
     pub(crate) state: Arc<Mutex<State>>,
     pub(crate) faults: Arc<Mutex<Faults>>,
+    pub(crate) follows: Arc<Mutex<Follows>>,
+    /// Calls and messages refused because it does not lead.
+    pub(crate) refusals: Arc<AtomicUsize>,
+    /// What the queries that it answered asked for.
+    pub(crate) queries: Arc<Mutex<Vec<Option<Freshness>>>>,
 }
 
 pub(crate) struct Running {
@@ -75,7 +92,42 @@ impl Drop for Running {
 
 impl Node {
     pub(crate) fn new(faults: Faults) -> Self {
-        Self { state: Arc::default(), faults: Arc::new(Mutex::new(faults)) }
+        Self {
+            state: Arc::default(),
+            faults: Arc::new(Mutex::new(faults)),
+            follows: Arc::default(),
+            refusals: Arc::default(),
+            queries: Arc::default(),
+        }
+    }
+
+    /// Another node of the same group.
+    pub(crate) fn peer(&self) -> Self {
+        Self { state: Arc::clone(&self.state), ..Self::new(Faults::default()) }
+    }
+
+    pub(crate) fn refusals(&self) -> usize {
+        self.refusals.load(Ordering::Relaxed)
+    }
+
+    /// Why it does not answer for a tenant.
+    fn refusal(&self, tenant: &str) -> Option<ErrorDetail> {
+        let follows = self.follows.lock().unwrap();
+        let hint = follows.get(tenant)?.clone();
+        self.refusals.fetch_add(1, Ordering::Relaxed);
+        let detail = ErrorDetail::new(ErrorCode::NotLeader, "another node leads").retryable();
+        Some(ErrorDetail { leader_hint: hint, ..detail })
+    }
+
+    fn check_leads(&self, tenant: &str) -> Result<(), Status> {
+        self.refusal(tenant).map_or(Ok(()), |detail| Err(detail.into()))
+    }
+
+    /// Says nothing, where that is its fault.
+    async fn speak(&self) {
+        if self.faults.lock().unwrap().mute {
+            std::future::pending::<()>().await;
+        }
     }
 
     pub(crate) async fn start(&self) -> Running {
@@ -138,11 +190,17 @@ impl Node {
             state.executed.push(command.to_vec());
             write_result::Result::Reply([b"re:", command].concat().into())
         });
-        outcome.clone()
+        let outcome = outcome.clone();
+        let lost = faults.lost_every > 0 && sequence.is_multiple_of(faults.lost_every as u64);
+        if lost && state.lost.insert(sequence) {
+            let detail = ErrorDetail::new(ErrorCode::NotLeader, "the leadership was lost");
+            return write_result::Result::Error(detail.retryable().effect_unknown());
+        }
+        outcome
     }
 
     /// The answers to a message; `None`: the stream is cut.
-    fn answer(&self, message: WriteStreamRequest) -> Option<WriteStreamResponse> {
+    fn answer(&self, message: WriteStreamRequest, refused: &mut bool) -> Option<WriteStreamResponse> {
         let faults = *self.faults.lock().unwrap();
         let WriteStreamRequest { tenant, session, answered_up_to, writes } = message;
         {
@@ -151,8 +209,15 @@ impl Node {
             state.writes += writes.len();
         }
         let mut results = Vec::new();
+        // What follows a refused write on its stream is refused as well.
+        let led_no_more = || ErrorDetail::new(ErrorCode::NotLeader, "it led no more").retryable();
+        let refusal = self.refusal(&tenant).or_else(|| refused.then(led_no_more));
+        *refused |= refusal.is_some();
         for write in writes {
-            let result = self.execute(session, answered_up_to, write.sequence, &write.command);
+            let result = match &refusal {
+                None => self.execute(session, answered_up_to, write.sequence, &write.command),
+                Some(detail) => write_result::Result::Error(detail.clone()),
+            };
             results.push(WriteResult { sequence: write.sequence, result: Some(result) });
             let mut state = self.state.lock().unwrap();
             state.until_cut += 1;
@@ -176,8 +241,10 @@ impl Node {
 impl Data for Node {
     async fn open_session(
         &self,
-        _: Request<v1::OpenSessionRequest>,
+        request: Request<v1::OpenSessionRequest>,
     ) -> Result<Response<v1::OpenSessionResponse>, Status> {
+        self.speak().await;
+        self.check_leads(&request.into_inner().tenant)?;
         let mut state = self.state.lock().unwrap();
         let session = 7 + state.sessions.len() as u64;
         state.sessions.insert(session, Session::default());
@@ -193,8 +260,13 @@ impl Data for Node {
     }
 
     async fn write(&self, request: Request<v1::WriteRequest>) -> Result<Response<v1::WriteResponse>, Status> {
-        let command = request.into_inner().command;
+        let v1::WriteRequest { tenant, command, .. } = request.into_inner();
+        self.check_leads(&tenant)?;
         self.state.lock().unwrap().executed.push(command.to_vec());
+        if self.faults.lock().unwrap().lost_every > 0 {
+            let detail = ErrorDetail::new(ErrorCode::NotLeader, "the leadership was lost");
+            return Err(detail.retryable().effect_unknown().into());
+        }
         Ok(Response::new(v1::WriteResponse { reply: command, index: 1 }))
     }
 
@@ -209,12 +281,13 @@ impl Data for Node {
         let node = self.clone();
         let mut messages = request.into_inner();
         tokio::spawn(async move {
+            let mut refused = false;
             while let Some(Ok(message)) = messages.next().await {
                 let Faults { delay, silent, .. } = *node.faults.lock().unwrap();
                 if !delay.is_zero() {
                     tokio::time::sleep(delay).await;
                 }
-                match node.answer(message) {
+                match node.answer(message, &mut refused) {
                     Some(response) => drop(sender.send(Ok(response)).await),
                     None if silent => {}
                     None => {
@@ -228,6 +301,11 @@ impl Data for Node {
     }
 
     async fn query(&self, request: Request<v1::QueryRequest>) -> Result<Response<v1::QueryResponse>, Status> {
-        Ok(Response::new(v1::QueryResponse { response: request.into_inner().request, applied_index: 1 }))
+        let v1::QueryRequest { tenant, request, freshness } = request.into_inner();
+        if !matches!(freshness, Some(Freshness::StaleMsMax(_) | Freshness::AtLeast(_))) {
+            self.check_leads(&tenant)?;
+        }
+        self.queries.lock().unwrap().push(freshness);
+        Ok(Response::new(v1::QueryResponse { response: request, applied_index: 1 }))
     }
 }
