@@ -105,6 +105,7 @@ impl Connection {
         let deadline = Instant::now() + self.timeout;
         let mut trail = self.trail(subject);
         let mut in_doubt = false;
+        let mut last = None;
         loop {
             let now = Instant::now();
             let until = match repeat {
@@ -120,8 +121,9 @@ impl Connection {
                 }
                 Ok(Err(status)) => ClientError::from(status),
                 Err(_) if until == deadline => {
-                    trail.failed(&self.timed_out(None, true));
-                    return Err(self.timed_out(None, true));
+                    let error = self.timed_out(last.as_ref(), true);
+                    trail.failed(&error);
+                    return Err(error);
                 }
                 Err(_) => silent(self.silence_timeout),
             };
@@ -134,12 +136,13 @@ impl Connection {
                 return Err(self.timed_out(Some(&error), in_doubt));
             }
             tracing::debug!(%error, ?wait, "trying again");
+            last = Some(error);
             sleep(wait).await;
         }
     }
 
-    /// A call that takes as long as it takes: a stream either way. It is made again, elsewhere, only where the node
-    /// does not lead, which it says before it does anything. The first message is made anew for each.
+    /// A call that takes as long as it takes: a stream either way. It is made again, elsewhere, only where nobody
+    /// answers or the node does not lead, which it says before it does anything.
     pub(crate) async fn call_long<M, R, F>(
         &self,
         subject: Subject,
@@ -159,7 +162,11 @@ impl Connection {
                 }
                 Err(status) => ClientError::from(status),
             };
-            if error.kind() != ErrorKind::NotLeader || error.took_effect() != TookEffect::No {
+            let elsewhere = matches!(
+                error.kind(),
+                ErrorKind::NotLeader | ErrorKind::Unavailable | ErrorKind::ShuttingDown
+            );
+            if !elsewhere || error.took_effect() != TookEffect::No {
                 return Err(error);
             }
             let wait = trail.failed(&error);
@@ -184,5 +191,5 @@ impl Connection {
 /// The error of a node that is given up.
 pub(crate) fn silent(limit: Duration) -> ClientError {
     let message = format!("the node said nothing for {limit:?}");
-    ClientError::new(ErrorKind::Unavailable, message).retryable().effect_unknown()
+    ClientError::new(ErrorKind::DeadlineExceeded, message).retryable().effect_unknown()
 }

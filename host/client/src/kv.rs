@@ -8,7 +8,7 @@ use mortise_commands::kv::{
 pub use mortise_commands::kv::{KeyRange, RangeResponse, Record, Reply};
 use prost::Message;
 
-use crate::client::Tenant;
+use crate::client::{Freshness, Tenant};
 use crate::error::{ClientError, ErrorKind};
 use crate::writer::Writer;
 
@@ -17,6 +17,7 @@ use crate::writer::Writer;
 pub struct Kv {
     tenant: Tenant,
     writer: Option<Writer>,
+    freshness: Freshness,
 }
 
 /// What a key must hold for a compare-and-swap.
@@ -62,12 +63,18 @@ impl Expected {
 impl Kv {
     /// Over the tenant itself: each write is one call; see [`Tenant::write`].
     pub fn new(tenant: Tenant) -> Self {
-        Self { tenant, writer: None }
+        Self { tenant, writer: None, freshness: Freshness::default() }
     }
 
     /// Over a writer: many writes can be in flight, each exactly once.
     pub fn with_writer(tenant: Tenant, writer: Writer) -> Self {
-        Self { tenant, writer: Some(writer) }
+        Self { tenant, writer: Some(writer), freshness: Freshness::default() }
+    }
+
+    /// The same, but reads are as fresh as said here. Default: linearizable.
+    #[must_use]
+    pub fn reading(self, freshness: Freshness) -> Self {
+        Self { freshness, ..self }
     }
 
     /// Sets a key, whatever it held. It vanishes after `ttl_ms` milliseconds, if that is not 0.
@@ -180,7 +187,7 @@ impl Kv {
 
     async fn query(&self, operation: request::Operation) -> Result<response::Result, ClientError> {
         let request = Request { operation: Some(operation) }.encode_to_vec();
-        let answer = self.tenant.query(request).await?;
+        let answer = self.tenant.query_fresh(request, self.freshness).await?;
         Response::decode(answer.response).ok().and_then(|response| response.result).ok_or_else(not_kv)
     }
 }

@@ -8,14 +8,18 @@
 //! place that does not lead says so, and [`Trail`](crate::trail::Trail) goes on from there.
 
 use std::collections::HashMap;
+use std::future::poll_fn;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
+use tonic::body::Body;
+use tonic::client::GrpcService;
+use tonic::codegen::http;
 use tonic::transport::Channel;
 
-use crate::error::ClientError;
+use crate::error::{ClientError, ErrorKind};
 use crate::options::{Options, check_endpoints, describe, scheme};
 
 /// Most addresses taken from hints, the oldest of which makes room: more nodes than a cluster has, and few enough
@@ -23,9 +27,11 @@ use crate::options::{Options, check_endpoints, describe, scheme};
 const LEARNED_MAX: usize = 32;
 /// Most tenants and groups whose leader is remembered. When they are more, all are forgotten: each costs one hint.
 const LEADERS_MAX: usize = 4_096;
-/// How long hints to a node that was left for a fault are not believed: the nodes that give them need about so long to
-/// elect another leader, and asking one that hangs takes much longer than asking around.
-const SUSPECT_FOR: Duration = Duration::from_secs(1);
+/// How long hints to a node that said nothing are not believed: the nodes that give them need about so long to elect
+/// another leader, and asking one that hangs takes longer than asking around.
+const DOUBT_FOR: Duration = Duration::from_secs(1);
+/// How long a node that failed is asked after all others.
+const AVOID_FOR: Duration = Duration::from_secs(5);
 
 /// What a call is about, hence which node is to answer it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -71,7 +77,15 @@ struct Table {
 #[derive(Debug)]
 struct Known {
     place: Arc<Place>,
-    suspect_until: Option<Instant>,
+    /// It has not answered since.
+    failure: Option<Failure>,
+}
+
+#[derive(Debug)]
+struct Failure {
+    at: Instant,
+    /// It said nothing, rather than breaking off.
+    silent: bool,
 }
 
 impl Routes {
@@ -79,7 +93,7 @@ impl Routes {
     pub(crate) fn new(options: &Options, endpoints: &[String]) -> Result<Self, ClientError> {
         options.check()?;
         check_endpoints(endpoints)?;
-        let known = |uri: &String| Ok(Known { place: Place::lazy(options, uri)?, suspect_until: None });
+        let known = |uri: &String| Ok(Known { place: Place::lazy(options, uri)?, failure: None });
         let places = endpoints.iter().map(known).collect::<Result<Vec<_>, ClientError>>()?;
         let configured = places.len();
         let scheme = endpoints.first().and_then(|uri| scheme(uri)).unwrap_or("http://");
@@ -91,8 +105,17 @@ impl Routes {
     pub(crate) async fn connect(&self, endpoints: &[String]) -> Result<(), ClientError> {
         let mut problems = Vec::new();
         for (position, uri) in endpoints.iter().enumerate() {
-            match self.options.endpoint(uri)?.connect().await {
-                Ok(channel) => {
+            let endpoint = self.options.endpoint(uri)?;
+            let answer = async {
+                let channel = endpoint.connect().await?;
+                if endpoints.len() > 1 {
+                    probe(channel.clone()).await?;
+                }
+                Ok::<_, tonic::transport::Error>(channel)
+            };
+            let limit = self.options.connect_timeout;
+            let problem = match timeout(limit, answer).await {
+                Ok(Ok(channel)) => {
                     let mut table = self.table();
                     if let Some(known) = table.places.get_mut(position) {
                         let authority = known.place.authority.clone();
@@ -101,10 +124,12 @@ impl Routes {
                     }
                     return Ok(());
                 }
-                Err(error) => problems.push(format!("cannot connect to {uri}: {}", describe(&error))),
-            }
+                Ok(Err(error)) => describe(&error),
+                Err(_) => format!("no answer within {limit:?}"),
+            };
+            problems.push(format!("cannot connect to {uri}: {problem}"));
         }
-        Err(ClientError::new(crate::ErrorKind::Unavailable, problems.join("; ")).retryable())
+        Err(ClientError::new(ErrorKind::Unavailable, problems.join("; ")).retryable())
     }
 
     /// How many addresses are configured.
@@ -120,17 +145,16 @@ impl Routes {
         }
         let mut position = table.current;
         if *subject == Subject::Anyone {
-            let now = Instant::now();
             table.turn = table.turn.wrapping_add(1);
             let (turn, count) = (table.turn, table.places.len());
             let ring = (0..count).map(|step| (turn % count + step) % count);
-            position = ring.clone().find(|position| !table.is_suspect(*position, now)).unwrap_or(position);
+            position = ring.clone().find(|position| !table.is_avoided(*position)).unwrap_or(position);
         }
         Arc::clone(&table.places[position].place)
     }
 
-    /// Where the hint points, now known as the subject's leader. `None`: it is no address, or one that was left for a
-    /// fault a moment ago.
+    /// Where the hint points, now known as the subject's leader. `None`: it is no address, or one that said nothing a
+    /// moment ago.
     pub(crate) fn follow(&self, subject: &Subject, hint: &str) -> Option<Arc<Place>> {
         let authority = authority_of_hint(hint)?;
         let mut table = self.table();
@@ -141,7 +165,7 @@ impl Routes {
                 table.add(place)
             }
         };
-        if table.is_suspect(position, Instant::now()) {
+        if table.is_doubted(position) {
             return None;
         }
         let place = Arc::clone(&table.places[position].place);
@@ -156,7 +180,7 @@ impl Routes {
             table.remember(subject, place);
         }
         if let Some(position) = table.position_by(|known| std::ptr::eq(known, Arc::as_ptr(place))) {
-            table.places[position].suspect_until = None;
+            table.places[position].failure = None;
         }
     }
 
@@ -165,17 +189,16 @@ impl Routes {
         self.table().leaders.retain(|known, leader| known != subject || !Arc::ptr_eq(leader, place));
     }
 
-    /// Nobody answers there, or not for long.
-    pub(crate) fn failed(&self, place: &Arc<Place>) {
+    /// Nobody answers there. `silent`: nor breaks off, which took its time.
+    pub(crate) fn failed(&self, place: &Arc<Place>, silent: bool) {
         let mut table = self.table();
         table.leaders.retain(|_, leader| !Arc::ptr_eq(leader, place));
-        let now = Instant::now();
         let found = table.position_by(|known| std::ptr::eq(known, Arc::as_ptr(place)));
         let Some(position) = found else { return };
-        table.places[position].suspect_until = Some(now + SUSPECT_FOR);
+        table.places[position].failure = Some(Failure { at: Instant::now(), silent });
         if table.current == position {
             let ring = (1..table.configured).map(|step| (position + step) % table.configured);
-            table.current = ring.clone().find(|next| !table.is_suspect(*next, now)).unwrap_or(position);
+            table.current = ring.clone().find(|next| !table.is_avoided(*next)).unwrap_or(position);
         }
     }
 
@@ -192,12 +215,11 @@ impl Routes {
         if let Some(leader) = table.leaders.get(subject).filter(|leader| is_new(leader)) {
             return Some(Arc::clone(leader));
         }
-        let now = Instant::now();
         let from = table.position_by(|known| std::ptr::eq(known, Arc::as_ptr(after))).unwrap_or_default();
         let count = table.places.len();
         let ring = (1..=count).map(|step| (from + step) % count);
         let new = ring.filter(|position| is_new(&table.places[*position].place));
-        let position = new.min_by_key(|position| table.is_suspect(*position, now))?;
+        let position = new.min_by_key(|position| table.is_avoided(*position))?;
         Some(Arc::clone(&table.places[position].place))
     }
 
@@ -211,8 +233,16 @@ impl Table {
         self.places.iter().position(|known| is_it(&known.place))
     }
 
-    fn is_suspect(&self, position: usize, now: Instant) -> bool {
-        self.places.get(position).is_some_and(|known| known.suspect_until.is_some_and(|until| until > now))
+    fn failure(&self, position: usize) -> Option<&Failure> {
+        self.places.get(position)?.failure.as_ref()
+    }
+
+    fn is_avoided(&self, position: usize) -> bool {
+        self.failure(position).is_some_and(|failure| failure.at.elapsed() < AVOID_FOR)
+    }
+
+    fn is_doubted(&self, position: usize) -> bool {
+        self.failure(position).is_some_and(|failure| failure.silent && failure.at.elapsed() < DOUBT_FOR)
     }
 
     fn add(&mut self, place: Arc<Place>) -> usize {
@@ -220,7 +250,7 @@ impl Table {
             let Known { place: oldest, .. } = self.places.remove(self.configured);
             self.leaders.retain(|_, leader| !Arc::ptr_eq(leader, &oldest));
         }
-        self.places.push(Known { place, suspect_until: None });
+        self.places.push(Known { place, failure: None });
         self.places.len() - 1
     }
 
@@ -247,6 +277,18 @@ impl Place {
         let authority = authority.to_ascii_lowercase();
         Ok(Arc::new(Self { authority, channel: endpoint.connect_lazy() }))
     }
+}
+
+/// Has the node say something, be it that there is no such thing as asked for: the connections of a process that is
+/// stopped are accepted by its system.
+async fn probe(mut channel: Channel) -> Result<(), tonic::transport::Error> {
+    let mut request = http::Request::new(Body::empty());
+    *request.method_mut() = http::Method::POST;
+    *request.uri_mut() = http::Uri::from_static("/grpc.health.v1.Health/Check");
+    let content = http::HeaderValue::from_static("application/grpc");
+    request.headers_mut().insert(http::header::CONTENT_TYPE, content);
+    poll_fn(|task| GrpcService::poll_ready(&mut channel, task)).await?;
+    GrpcService::call(&mut channel, request).await.map(drop)
 }
 
 /// The hint in lower case, where it is a host and a port that can be connected to.

@@ -73,10 +73,10 @@ impl Trail {
                 self.routes.does_not_lead(&self.subject, &self.place);
                 hinted = error.leader_hint().and_then(|hint| self.routes.follow(&self.subject, hint));
             }
-            ErrorKind::Unavailable
-            | ErrorKind::ShuttingDown
-            | ErrorKind::DeadlineExceeded
-            | ErrorKind::Internal => self.routes.failed(&self.place),
+            ErrorKind::DeadlineExceeded => self.routes.failed(&self.place, true),
+            ErrorKind::Unavailable | ErrorKind::ShuttingDown | ErrorKind::Internal => {
+                self.routes.failed(&self.place, false);
+            }
             _ => {
                 self.hops = 0;
                 return self.backoff.next();

@@ -120,16 +120,26 @@ async fn leaders_are_remembered_within_bounds() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_node_that_failed_is_forgotten_and_its_hints_are_doubted_for_a_while() {
+async fn a_node_that_said_nothing_is_forgotten_and_its_hints_are_doubted_for_a_while() {
     let routes = routes(&["http://a:1", "http://b:1"]);
     let mut trail = Trail::new(&routes, tenant("t"));
     trail.answered();
-    assert!(!trail.failed(&unavailable()).is_zero());
+    let silent = ClientError::new(ErrorKind::DeadlineExceeded, "nothing").retryable();
+    assert!(!trail.failed(&silent).is_zero());
     assert_eq!(trail.authority(), "b:1");
     assert_eq!(routes.start(&tenant("t")).authority, "b:1", "other calls are spared the way");
     assert_eq!(routes.start(&Subject::Node).authority, "b:1");
     assert!(routes.follow(&tenant("t"), "a:1").is_none());
-    tokio::time::advance(SUSPECT_FOR).await;
+    tokio::time::advance(DOUBT_FOR).await;
+    assert!(routes.follow(&tenant("t"), "a:1").is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_broke_off_is_believed_to_be_back_when_others_say_so() {
+    let routes = routes(&["http://a:1", "http://b:1"]);
+    let mut trail = Trail::new(&routes, tenant("t"));
+    trail.failed(&unavailable());
+    assert_eq!(trail.authority(), "b:1");
     assert!(routes.follow(&tenant("t"), "a:1").is_some());
 }
 
@@ -156,6 +166,6 @@ async fn reads_that_any_node_can_answer_take_turns() {
     asked.sort();
     assert_eq!(asked, ["a:1", "b:1", "c:1"]);
     let failed = Arc::clone(&routes.table().places[1].place);
-    routes.failed(&failed);
+    routes.failed(&failed, false);
     assert!((0..9).all(|_| routes.start(&Subject::Anyone).authority != "b:1"));
 }

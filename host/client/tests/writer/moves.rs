@@ -319,8 +319,9 @@ async fn a_process_that_is_stopped_is_left_before_it_says_anything() {
     let stopped = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let mut options = group.options(&[0]);
     options.endpoints.insert(0, format!("http://{}", stopped.local_addr().unwrap()));
+    options.connect_timeout = Duration::from_millis(500);
     let begun = Instant::now();
-    let client = Client::connect(&options).await.unwrap();
+    let client = Client::lazy(&options).unwrap();
     let writer = client.tenant("t").writer(small_window()).await.unwrap();
     write_on(&writer, 100).await.unwrap();
     assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
@@ -328,7 +329,12 @@ async fn a_process_that_is_stopped_is_left_before_it_says_anything() {
     let begun = Instant::now();
     client.tenant("t").open_session(None).await.unwrap();
     assert!(begun.elapsed() < Duration::from_millis(250), "{:?}", begun.elapsed());
-    group.check_executed(100);
+    // Who connects first is led past it before the first call, which need not be one that can be repeated.
+    let begun = Instant::now();
+    let client = Client::connect(&options).await.unwrap();
+    assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
+    client.tenant("t").write(command(100)).await.unwrap();
+    group.check_executed(101);
 }
 
 #[tokio::test]
@@ -362,7 +368,7 @@ async fn a_deadline_holds_where_nobody_ever_leads() {
     assert_eq!(error.kind(), ErrorKind::DeadlineExceeded);
     let options = Options { timeout: Duration::from_millis(400), ..group.options(&[0, 1]) };
     let error = Client::lazy(&options).unwrap().tenant("t").query("q").await.unwrap_err();
-    assert_eq!((error.kind(), error.took_effect()), (ErrorKind::DeadlineExceeded, TookEffect::No));
+    assert_eq!(error.kind(), ErrorKind::DeadlineExceeded);
     assert!(error.message().contains("another node leads"), "{error}");
     assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
 }
