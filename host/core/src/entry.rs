@@ -94,7 +94,7 @@ pub struct Command {
 /// Opens or ends sessions.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SessionChange {
-    /// Opens a session, whose id is this entry's index.
+    /// Opens a session, whose id is [`crate::ids::SessionId::opened_at`] this entry's place.
     Open {
         /// The tenant it writes to.
         tenant: TenantId,

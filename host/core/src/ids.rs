@@ -54,6 +54,12 @@ id! {
 impl SessionId {
     /// A write outside any session: executed each time it arrives.
     pub const NONE: SessionId = SessionId(0);
+
+    /// The session that the entry at this place opens. No other entry opens it, also not where a new history gives an index
+    /// out again: its epochs are higher. Unique for epochs below 2^24 and indexes below 2^40, a trillion entries.
+    pub fn opened_at(epoch: Epoch, index: LogIndex) -> Self {
+        Self(epoch.0.wrapping_shl(40) ^ index.0)
+    }
 }
 
 /// BLAKE3 digest of a plugin's component: its name in log entries and snapshots.

@@ -98,7 +98,13 @@ impl Load {
 /// Measures.
 pub(crate) fn run(arguments: &Arguments) -> Result<Report> {
     let folder = arguments.common.scratch()?;
-    let setup = Setup { nodes: 3, folder: folder.path().to_owned(), settings: String::new() };
+    let setup = Setup {
+        nodes: 3,
+        members: 3,
+        folder: folder.path().to_owned(),
+        settings: String::new(),
+        links: false,
+    };
     let mut cluster = LocalCluster::start(&setup)?;
     let component = arguments.common.plugins().join("kv.wasm");
     cluster.ok(&["plugin", "upload", component.to_str().context("the plugins' folder is no text")?])?;

@@ -1,6 +1,7 @@
 //! A cluster of real processes on this machine: an etcd, nodes started by `mortise serve` on free ports, and a group over
 //! all of them. Nodes are killed with −9, stopped and started again, robbed of their disks; nothing is left running.
 
+mod links;
 mod node;
 
 use std::path::{Path, PathBuf};
@@ -8,9 +9,10 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use mortise_etcd_kit::{Release, Setup as EtcdSetup, TestEtcd};
+use mortise_etcd_kit::{Release, Setup as EtcdSetup, TestEtcd, free_port};
 use serde_json::Value;
 
+pub use links::{Cut, Links};
 pub use node::Node;
 
 /// How long a cluster may take for what it has to do by itself: a machine with two cores runs other tests meanwhile.
@@ -23,16 +25,21 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 pub struct Setup {
     /// How many nodes.
     pub nodes: usize,
+    /// How many of them, the first ones, are members of the group.
+    pub members: usize,
     /// Where data, configurations and logs go. What is there already is used again.
     pub folder: PathBuf,
-    /// More of each node's configuration, in TOML.
+    /// More of each node's section [cluster], in TOML.
     pub settings: String,
+    /// Whether the links between nodes can be cut.
+    pub links: bool,
 }
 
 /// A running cluster with one group, number 1, over all nodes.
 pub struct LocalCluster {
     etcd: TestEtcd,
     nodes: Vec<Node>,
+    links: Option<Links>,
     binary: PathBuf,
 }
 
@@ -44,13 +51,20 @@ impl LocalCluster {
     pub fn start(setup: &Setup) -> Result<Self> {
         let binary = mortise_artifacts::tools::binary("mortise")?;
         let etcd = TestEtcd::start(EtcdSetup::new(Release::V3_5, 1))?;
+        let ports = (0..setup.nodes).map(|_| free_port()).collect::<Result<Vec<_>>>()?;
+        let links = setup.links.then(|| Links::open(&ports)).transpose()?;
         let mut nodes = Vec::new();
-        for number in 1..=setup.nodes {
-            nodes.push(Node::new(number, &setup.folder, &binary, &etcd.endpoints(), &setup.settings)?);
+        for (number, port) in (1..).zip(&ports) {
+            let mut settings = setup.settings.clone();
+            if let Some(links) = &links {
+                let detours = links.from(number).map(|(to, port)| format!("{to} = \"127.0.0.1:{port}\""));
+                settings += &format!("\npeer_addresses = {{ {} }}\n", detours.collect::<Vec<_>>().join(", "));
+            }
+            nodes.push(Node::new(number, *port, &setup.folder, &binary, &etcd.endpoints(), &settings)?);
         }
-        let mut cluster = Self { etcd, nodes, binary };
+        let mut cluster = Self { etcd, nodes, links, binary };
         cluster.nodes.iter_mut().try_for_each(Node::start)?;
-        let numbers: Vec<String> = (1..=setup.nodes).map(|number| number.to_string()).collect();
+        let numbers: Vec<String> = (1..=setup.members).map(|number| number.to_string()).collect();
         cluster.ok(&["group", "create", "1", "--nodes", &numbers.join(",")])?;
         cluster.wait_in_sync()?;
         Ok(cluster)
@@ -59,6 +73,14 @@ impl LocalCluster {
     /// etcd.
     pub fn etcd(&mut self) -> &mut TestEtcd {
         &mut self.etcd
+    }
+
+    /// The links between nodes, where they can be cut.
+    ///
+    /// # Errors
+    /// They cannot.
+    pub fn links(&self) -> Result<&Links> {
+        self.links.as_ref().context("the links of this cluster cannot be cut")
     }
 
     /// The node with this number, from 1 on.
@@ -149,8 +171,8 @@ impl LocalCluster {
     /// # Errors
     /// They are not in time.
     pub fn wait_in_sync(&self) -> Result<Value> {
-        let running = self.nodes.iter().filter(|node| node.is_running()).count();
         self.wait("all members in sync", |status| {
+            let running = self.running_members(status)?;
             let isr = status["record"]["isr"].as_array()?;
             let members: Vec<&Value> =
                 status["members"].as_array()?.iter().filter(|member| member["error"].is_null()).collect();
@@ -170,10 +192,17 @@ impl LocalCluster {
     /// # Errors
     /// They are not in time.
     pub fn wait_in_sync_while_written(&self) -> Result<()> {
-        let running = self.nodes.iter().filter(|node| node.is_running()).count();
         self.wait("all members in the in-sync set", |status| {
-            (status["record"]["isr"].as_array()?.len() == running).then_some(())
+            (status["record"]["isr"].as_array()?.len() == self.running_members(status)?).then_some(())
         })
+    }
+
+    /// How many of the group's members run.
+    fn running_members(&self, status: &Value) -> Option<usize> {
+        let members = status["record"]["members"].as_array()?.iter();
+        let number = |member: &Value| usize::try_from(member["node"].as_u64()?).ok();
+        let node = |number: usize| self.nodes.get(number.checked_sub(1)?);
+        Some(members.filter_map(number).filter_map(node).filter(|node| node.is_running()).count())
     }
 
     /// Waits until the group's status gives an answer.

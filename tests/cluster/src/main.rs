@@ -45,7 +45,8 @@ fn run(arguments: &Arguments) -> Result<()> {
     }
     std::fs::create_dir_all(&arguments.folder).context("create the folder")?;
     let folder = arguments.folder.canonicalize().context("find the folder")?;
-    let setup = Setup { nodes: arguments.nodes.into(), folder, settings: String::new() };
+    let nodes = arguments.nodes.into();
+    let setup = Setup { nodes, members: nodes, folder, settings: String::new(), links: false };
     let mut cluster = LocalCluster::start(&setup)?;
     for name in ["kv", "ledger"] {
         let component = plugins()?.join(format!("{name}.wasm"));

@@ -21,6 +21,7 @@ pub struct Node {
 impl Node {
     pub(crate) fn new(
         number: usize,
+        peer_port: u16,
         folder: &Path,
         binary: &Path,
         etcd: &[String],
@@ -28,7 +29,7 @@ impl Node {
     ) -> Result<Self> {
         let folder = folder.join(format!("node-{number}"));
         std::fs::create_dir_all(&folder).with_context(|| format!("create {}", folder.display()))?;
-        let (data_port, admin_port, peer_port) = (free_port()?, free_port()?, free_port()?);
+        let (data_port, admin_port) = (free_port()?, free_port()?);
         let etcd: Vec<String> = etcd.iter().map(|url| format!("{url:?}")).collect();
         let text = format!(
             "[node]\nid = {number}\nname = \"node-{number}\"\ndata_folder = {:?}\n\

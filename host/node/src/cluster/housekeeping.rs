@@ -237,12 +237,14 @@ fn join(node: &Arc<Node>, group: GroupId, runtime: &Handle) -> Result<Replica, S
             closed: Arc::new(AtomicBool::new(false)),
         })
     };
+    let registered = node.registered.get().copied();
+    let registered = registered.ok_or_else(|| StartError::Crashed("the node is not registered".into()))?;
     let member = Member {
         cluster: node.identity.cluster,
         node: node.identity.node,
-        boot: node.boot,
+        boot: registered.boot,
         fresh: is_first.then(|| first_incarnation(node.storage, group)),
-        restored: node.registered.get().is_some_and(|registered| registered.restored),
+        restored: registered.restored,
         directory: node.directory.clone(),
         times: node.times,
         outside: Box::new(outside),

@@ -23,7 +23,7 @@ use std::time::Duration;
 use mortise_coordination::{
     Addresses, Coordination, CoordinationError, Coordinator, Etcd, Interest, SessionState,
 };
-use mortise_core::group::{BootId, NodeId};
+use mortise_core::group::NodeId;
 use mortise_core::ids::GroupId;
 use mortise_core::replica::OperatorCommand;
 use mortise_peer::{Identity, Local, Options as PeerOptions, Peers};
@@ -37,7 +37,7 @@ use self::memory::Remembered;
 use crate::config::{ClusterSettings, Config, ConfigError};
 use crate::groups::{Directory, Groups};
 use crate::metrics::Metrics;
-use crate::replica::{Inbox, ReplicaOptions, StartError, Times, clock};
+use crate::replica::{Inbox, ReplicaOptions, StartError, Times};
 
 pub(crate) use self::operations::{GroupInfo, MemberInfo, OperationError};
 
@@ -58,13 +58,12 @@ pub enum JoinError {
 /// The node, for all tasks.
 pub(crate) struct Node {
     identity: Identity,
-    boot: BootId,
     /// Its folder's number.
     storage: u128,
     groups: Arc<Groups>,
     directory: Directory,
     coordinator: Arc<dyn Coordinator>,
-    peers: OnceLock<Peers>,
+    peers: Peers,
     /// Where each replica hears of things. A replica that starts has one before it is among the groups.
     inboxes: RwLock<BTreeMap<GroupId, Inbox>>,
     remembered: Mutex<Remembered>,
@@ -84,12 +83,8 @@ impl Node {
         self.inboxes.read().unwrap_or_else(PoisonError::into_inner).get(&group).cloned()
     }
 
-    /// Set before anything can ask.
     fn peers(&self) -> &Peers {
-        self.peers.get_or_init(|| {
-            let nobody: Weak<Node> = Weak::new();
-            Peers::new(self.identity, PeerOptions::default(), None, nobody)
-        })
+        &self.peers
     }
 
     fn group_folder(&self, group: GroupId) -> PathBuf {
@@ -138,14 +133,13 @@ impl Cluster {
         let coordinator = Arc::new(Coordination::start(coordination, remembered.known, etcd)?);
         let identity = Identity { cluster: cluster_id(&settings.name), node: NodeId(config.node.id) };
         let storage = u128::from_str_radix(folder.id(), 16).unwrap_or_default();
-        let node = Arc::new(Node {
+        let node = Arc::new_cyclic(|node: &Weak<Node>| Node {
             identity,
-            boot: BootId(clock().0.max(remembered.boot.0.saturating_add(1))),
             storage,
             groups,
             directory: Directory::default(),
             coordinator,
-            peers: OnceLock::new(),
+            peers: Peers::new(identity, PeerOptions::default(), tls, node.clone() as Weak<dyn Local>),
             inboxes: RwLock::default(),
             remembered: Mutex::new(remembered),
             folder,
@@ -156,9 +150,6 @@ impl Cluster {
             metrics,
             registered: OnceLock::new(),
         });
-        let local: Weak<dyn Local> = Arc::downgrade(&(node.clone() as Arc<dyn Local>));
-        // The first and only time.
-        let _ = node.peers.set(Peers::new(identity, PeerOptions::default(), tls, local));
         Ok(Self { node, housekeeper: Mutex::default() })
     }
 
@@ -176,16 +167,19 @@ impl Cluster {
     /// alone knows whether the node's folder is the newest.
     pub(crate) async fn join(&self, addresses: Addresses) -> Result<(), JoinError> {
         let node = &self.node;
-        let before = node.remembered.lock().unwrap_or_else(PoisonError::into_inner).boot;
-        // Noted before etcd hears of it: a folder whose start etcd does not know is no restored one.
-        node.remember(|remembered| remembered.boot = node.boot)?;
-        let coordinator = node.coordinator.as_ref();
-        let id = node.identity.node;
-        let registered =
-            register::register(coordinator, id, node.storage, before, node.boot, &addresses).await?;
+        let (coordinator, id) = (node.coordinator.as_ref(), node.identity.node);
+        let registration = register::Registration {
+            coordinator,
+            node: id,
+            storage: node.storage,
+            before: node.remembered.lock().unwrap_or_else(PoisonError::into_inner).boot,
+            addresses,
+            note: &|boot| node.remember(|remembered| remembered.boot = boot),
+        };
+        let registered = register::register(&registration).await?;
         // The first and only time.
         let _ = node.registered.set(registered);
-        coordinator.open_session(id, node.boot)?;
+        coordinator.open_session(id, registered.boot)?;
         self.wait_for_listing().await;
         let known = coordinator.known();
         node.remember(|remembered| remembered.known = known)?;

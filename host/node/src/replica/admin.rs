@@ -6,8 +6,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use bytes::Bytes;
 use mortise_core::digest::{StateDigest, state_digest};
 use mortise_core::entry::{Body, SessionChange, TenantCreate, check_tenant_name};
-use mortise_core::ids::{LogIndex, PluginDigest, SessionId, TenantId};
+use mortise_core::ids::{PluginDigest, SessionId, TenantId};
 use mortise_core::profile::Profile;
+use mortise_core::replica::Position;
 use tokio::sync::{mpsc, oneshot};
 
 use super::Replica;
@@ -33,8 +34,8 @@ impl Replica {
         let max = self.shared.tables().profile.session_ttl_ms_max;
         let ttl_ms = if ttl_ms == 0 { max } else { ttl_ms.min(max) };
         let body = Body::Session(SessionChange::Open { tenant, ttl_ms });
-        let index = self.propose(move |_| body, &tenant.to_string()).await?;
-        Ok((SessionId(index.0), ttl_ms))
+        let at = self.propose(move |_| body, &tenant.to_string()).await?;
+        Ok((SessionId::opened_at(at.epoch, at.index), ttl_ms))
     }
 
     /// Ends a session.
@@ -228,7 +229,7 @@ impl Replica {
     ///
     /// # Errors
     /// As with writes.
-    pub(super) async fn propose_body(&self, body: Body, name: &str) -> Result<LogIndex, AdminError> {
+    pub(super) async fn propose_body(&self, body: Body, name: &str) -> Result<Position, AdminError> {
         self.propose(move |_| body, name).await
     }
 
@@ -236,14 +237,14 @@ impl Replica {
         &self,
         make: impl FnOnce(&mut Numbers) -> Body + Send + 'static,
         name: &str,
-    ) -> Result<LogIndex, AdminError> {
+    ) -> Result<Position, AdminError> {
         if let Some(refusal) = self.shared.refusal().clone() {
             return Err(refusal.into());
         }
         let (sender, receiver) = oneshot::channel();
         self.events.send(Event::Propose(Box::new(make), sender)).map_err(|_| self.gone())?;
         let refused = match receiver.await.map_err(|_| self.gone())?? {
-            Ok(index) => return Ok(index),
+            Ok(at) => return Ok(at),
             Err(refused) => refused,
         };
         Err(match refused {

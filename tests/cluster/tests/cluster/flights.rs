@@ -43,7 +43,13 @@ fn check_balances(cluster: &LocalCluster) {
 #[test]
 fn flights_load_while_nodes_are_killed_and_the_balances_are_exact_on_every_node() {
     let folder = tempfile::tempdir().unwrap();
-    let setup = Setup { nodes: 3, folder: folder.path().to_owned(), settings: String::new() };
+    let setup = Setup {
+        nodes: 3,
+        members: 3,
+        folder: folder.path().to_owned(),
+        settings: String::new(),
+        links: false,
+    };
     let mut cluster = LocalCluster::start(&setup).unwrap();
     cluster.ok(&["plugin", "upload", plugin("ledger").unwrap().to_str().unwrap()]).unwrap();
     cluster.ok(&["tenant", "create", "ledger", "--plugin", "ledger"]).unwrap();

@@ -1,8 +1,6 @@
 //! A cluster for one test.
 
-use std::time::Instant;
-
-use mortise_cluster_kit::{LocalCluster, PATIENCE, Setup, plugin};
+use mortise_cluster_kit::{LocalCluster, Setup, plugin};
 use tempfile::TempDir;
 
 /// A cluster of three, with a kv tenant of that name. The folder goes with it.
@@ -13,8 +11,23 @@ pub(crate) struct Kv {
 
 impl Kv {
     pub(crate) fn start(settings: &str) -> Self {
+        Self::launch(3, settings, false)
+    }
+
+    /// The same with links that can be cut.
+    pub(crate) fn start_with_links() -> Self {
+        Self::launch(3, "", true)
+    }
+
+    /// The same with a fourth node that is no member yet.
+    pub(crate) fn start_with_spare() -> Self {
+        Self::launch(4, "", false)
+    }
+
+    fn launch(nodes: usize, settings: &str, links: bool) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let setup = Setup { nodes: 3, folder: folder.path().to_owned(), settings: settings.to_owned() };
+        let settings = settings.to_owned();
+        let setup = Setup { nodes, members: 3, folder: folder.path().to_owned(), settings, links };
         let cluster = LocalCluster::start(&setup).unwrap();
         let component = plugin("kv").unwrap();
         cluster.ok(&["plugin", "upload", component.to_str().unwrap()]).unwrap();
@@ -25,15 +38,6 @@ impl Kv {
     /// Writes a key, and sees that it was acknowledged.
     pub(crate) fn put(&self, key: &str, value: &str) {
         self.cluster.ok(&["kv", "put", key, value]).unwrap();
-    }
-
-    /// The same while somebody dies, when it may have to be told more than once: a single write whose connection broke is
-    /// not sent again by itself.
-    pub(crate) fn put_at_last(&self, key: &str, value: &str) {
-        let begun = Instant::now();
-        while let Err(error) = self.cluster.ok(&["kv", "put", key, value]) {
-            assert!(begun.elapsed() < PATIENCE, "{error}");
-        }
     }
 
     /// Reads a key, as fresh as can be.

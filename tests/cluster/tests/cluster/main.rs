@@ -3,5 +3,7 @@
 
 mod failover;
 mod flights;
+mod history;
 mod kit;
+mod operations;
 mod rejoin;

@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 
 use mortise_core::ids::LogIndex;
 use mortise_core::replica::{
-    Effect, Event as CoreEvent, LogAtInstall, Notice, Refusal, SnapshotMeta, Write, WriteId,
+    Effect, Event as CoreEvent, LogAtInstall, Notice, Position, Refusal, SnapshotMeta, Write, WriteId,
 };
 
 use super::{Driver, Waiters};
@@ -151,7 +151,7 @@ impl Driver {
                 tracing::info!(%epoch, index = %applied.index, "this node leads");
                 if let Some(started) = self.started.take() {
                     // Whoever waited for the start may be gone.
-                    let _ = started.send(Ok(Ok(applied.index)));
+                    let _ = started.send(Ok(Ok(Position { epoch, index: applied.index })));
                 }
             }
             Notice::StepsDown { epoch } => self.step_down(epoch.0),

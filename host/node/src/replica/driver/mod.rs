@@ -25,8 +25,8 @@ use mortise_core::entry::{Body, COMMANDS_MAX, Command, Entry, SessionChange};
 use mortise_core::group::NodeId;
 use mortise_core::ids::{Epoch, LogIndex, TenantId};
 use mortise_core::replica::{
-    Ack, Event as CoreEvent, Freshness, Message, MonoTime, OperatorCommand, Proposal, Read, ReadPermit,
-    Refusal, Replica as Core, RequestId, SnapshotMeta, View, Write as CoreWrite, WriteId,
+    Ack, Event as CoreEvent, Freshness, Message, MonoTime, OperatorCommand, Position, Proposal, Read,
+    ReadPermit, Refusal, Replica as Core, RequestId, SnapshotMeta, View, Write as CoreWrite, WriteId,
 };
 use mortise_core::session::SessionKey;
 use mortise_core::time::LogTime;
@@ -91,8 +91,8 @@ pub(crate) enum Event {
     Shutdown(oneshot::Sender<()>),
 }
 
-/// Where the result of a proposal goes: the entry's index, or why it was refused.
-pub(crate) type ProposalReply = oneshot::Sender<Result<Result<LogIndex, Refused>, WriteError>>;
+/// Where the result of a proposal goes: the entry's place, or why it was refused.
+pub(crate) type ProposalReply = oneshot::Sender<Result<Result<Position, Refused>, WriteError>>;
 
 /// Where the permit of a read goes, or why there is none.
 pub(crate) type ReadReply = oneshot::Sender<Result<ReadPermit, Refusal>>;
@@ -385,7 +385,7 @@ impl Driver {
                 }
                 (Waiters::Proposal(reply), EntryResult::Other(done), _) => {
                     // A caller that went away needs no answer.
-                    let _ = reply.send(Ok(done.map(|()| index)));
+                    let _ = reply.send(Ok(done.map(|()| Position { epoch: pending.entry.epoch, index })));
                 }
                 (Waiters::Nobody, _, body) => self.upkeep.done(body),
                 _ => self.shared.set_fault(&format!("entry {index} has a result of another kind")),
