@@ -128,7 +128,7 @@ impl Housekeeping {
         self.link();
     }
 
-    /// Links this node with those it shares a group with, and notes where all of them serve.
+    /// Links this node with the others, and notes where all of them serve.
     fn link(&self) {
         let leader = |node: &NodeId, data: &str, admin: &str| Leader {
             node: *node,
@@ -142,10 +142,9 @@ impl Housekeeping {
         let told: Vec<_> = self.nodes.iter().filter_map(told).collect();
         let directory = told.iter().map(|(node, at)| (*node, leader(node, &at.data, &at.admin)));
         self.node.directory.replace(directory.collect());
-        let records = self.states.values().filter_map(|state| state.record.as_ref().ok()?.record.as_ref());
-        let peers: BTreeSet<NodeId> =
-            records.flat_map(|record| record.members.iter().map(|member| member.node)).collect();
-        let links = told.into_iter().filter(|(node, at)| peers.contains(node) && !at.peer.is_empty());
+        // All of them: a node that is in no group with another still tells an operator of it. Nobody is dialled before he is
+        // needed.
+        let links = told.into_iter().filter(|(_, at)| !at.peer.is_empty());
         let address = |node, peer| self.node.detours.get(&node).cloned().unwrap_or(peer);
         let links = links.map(|(node, at)| (node, address(node, at.peer)));
         self.node.peers().set_members(links.collect());
