@@ -193,3 +193,71 @@ pub(crate) fn silent(limit: Duration) -> ClientError {
     let message = format!("the node said nothing for {limit:?}");
     ClientError::new(ErrorKind::DeadlineExceeded, message).retryable().effect_unknown()
 }
+
+#[cfg(test)]
+mod tests {
+    use mortise_proto::v1::{ErrorCode, ErrorDetail};
+
+    use super::*;
+
+    fn connection() -> Connection {
+        let endpoints = ["http://a:1".to_owned(), "http://b:1".to_owned()];
+        Connection::lazy(&Options::default(), &endpoints).unwrap()
+    }
+
+    fn detail(code: ErrorCode) -> ErrorDetail {
+        ErrorDetail::new(code, "no").retryable()
+    }
+
+    /// Makes a long call that meets these errors and then succeeds: what comes of it, and how often it was made.
+    async fn long_call(errors: &[ErrorDetail]) -> (Result<(), ClientError>, usize) {
+        let mut made = 0;
+        let call = |_, _| {
+            let error = errors.get(made).cloned();
+            made += 1;
+            async move { error.map_or(Ok(Response::new(())), |error| Err(error.into())) }
+        };
+        let result = connection().call_long(Subject::Group(0), || (), call).await;
+        (result, made)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_long_call_is_made_again_only_where_it_began_nothing() {
+        let elsewhere = [detail(ErrorCode::NotLeader), detail(ErrorCode::ShuttingDown)];
+        let (result, made) = long_call(&elsewhere).await;
+        assert!(result.is_ok());
+        assert_eq!(made, 3);
+        for error in [detail(ErrorCode::NotLeader).effect_unknown(), detail(ErrorCode::Overloaded)] {
+            let (result, made) = long_call(&[error]).await;
+            assert!(result.is_err());
+            assert_eq!(made, 1);
+        }
+        let (result, _) = long_call(&vec![detail(ErrorCode::NotLeader); 10_000]).await;
+        assert_eq!(result.unwrap_err().kind(), ErrorKind::NotLeader, "it ends");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn only_a_quick_call_leaves_a_node_for_its_silence() {
+        for (repeat, made_by_then) in
+            [(Repeat::Quickly, 2), (Repeat::Freely, 1), (Repeat::IfWithoutEffect, 1)]
+        {
+            let mut made = 0;
+            let call = |_, _: Request<()>| {
+                made += 1;
+                let silent = made == 1;
+                async move {
+                    if silent {
+                        std::future::pending::<()>().await;
+                    }
+                    Ok(Response::new(()))
+                }
+            };
+            let begun = Instant::now();
+            let result = connection().call(Subject::Group(0), repeat, (), call).await;
+            assert_eq!((made, result.is_ok()), (made_by_then, repeat == Repeat::Quickly), "{repeat:?}");
+            let limit =
+                if result.is_ok() { Options::default().silence_timeout } else { Options::default().timeout };
+            assert!((limit..limit * 2).contains(&begun.elapsed()), "{repeat:?}: {:?}", begun.elapsed());
+        }
+    }
+}
