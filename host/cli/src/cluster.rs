@@ -76,15 +76,15 @@ Accept an etcd that was wiped, restored or exchanged.
 
 Nodes notice that etcd is not the one they knew, and freeze: a leader serves on, but nobody is elected and no set changes.
 First make sure that the etcd in front of them is the right one, and that it was restored under a new
---initial-cluster-token. Then run this command against every node (--admin-endpoint names one), without --group; and at
+--initial-cluster-token. Then run this command against every node (--admin-endpoint names one, and only one), without --group; and at
 last with --group against one in-sync member of each group: it begins a new history with the newest record that the members
 remember. All voters have to be heard, or declared gone with --gone.";
 
 const UNCLEAN: &str = "\
 Start a group with what one node has, although others had more.
 
-For the day when every member that had all acknowledged writes is gone for good. The node that is called (--admin-endpoint)
-begins a new history with what it has: acknowledged writes that it missed are lost. Members that come back later follow the new
+For the day when every member that had all acknowledged writes is gone for good. The node that is called (--admin-endpoint
+names it, and no other) begins a new history with what it has: acknowledged writes that it missed are lost. Members that come back later follow the new
 history; what they had beyond it is kept aside in their folders.";
 
 /// Runs one.

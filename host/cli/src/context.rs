@@ -41,7 +41,7 @@ impl Context {
             token,
             ca_pem,
             timeout: Duration::from_secs(arguments.timeout),
-            connect_timeout: Duration::from_secs(arguments.timeout.min(5)),
+            connect_timeout: Duration::from_secs(arguments.timeout.min(2)),
             ..Options::default()
         };
         Ok(Self { json: arguments.json, options })

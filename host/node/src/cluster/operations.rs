@@ -142,7 +142,7 @@ impl Node {
         command: OperatorCommand,
         needs_leader: bool,
     ) -> Result<(), OperationError> {
-        let replica = self.groups.get(group).ok_or(OperationError::NoSuchGroup(group))?;
+        let Some(replica) = self.groups.get(group) else { return Err(self.elsewhere(group).await) };
         if needs_leader && !replica.leads() {
             return Err(OperationError::NotLeader(replica.not_leader()));
         }
@@ -150,6 +150,17 @@ impl Node {
         let done = replica.operate(command).await.map_err(OperationError::Refused);
         tracing::warn!(%group, result = ?done, "the operator's command has ended");
         done
+    }
+
+    /// Why this node does nothing for a group that it has no replica of.
+    async fn elsewhere(&self, group: GroupId) -> OperationError {
+        match self.look().await.0.remove(&group) {
+            None => OperationError::NoSuchGroup(group),
+            Some(record) => {
+                let leader = record.leader.map(|leader| self.directory.find(leader));
+                OperationError::NotLeader(WriteError::NotLeader { leader })
+            }
+        }
     }
 
     /// Accepts etcd as it is, for this node; and, where a group is named, has this node's replica build a new history on the

@@ -124,6 +124,10 @@ impl Context {
         self.groups.of_tenant(name).ok_or_else(|| match self.groups.behind() {
             // Its leader may know more.
             Some(replica) => listener.not_leader(&replica),
+            // Another node may have one.
+            None if self.groups.first().is_none() => {
+                ErrorDetail::new(ErrorCode::NotLeader, "this node has no group: ask another one").retryable()
+            }
             None => errors::no_such_tenant(name),
         })
     }
