@@ -271,9 +271,14 @@ impl GroupRecord {
         lease: LeaseId,
         nonce: Nonce,
     ) -> Self {
+        Self { min_isr: 1, ..self.begin_anew(node, epoch, boot, lease, nonce) }
+    }
+
+    /// `node` begins a new history with what it has. Whether the others have that, too, has to be seen.
+    #[must_use]
+    pub fn begin_anew(&self, node: NodeId, epoch: Epoch, boot: BootId, lease: LeaseId, nonce: Nonce) -> Self {
         let mut next = self.clone();
         next.generation = Generation(self.generation.0.saturating_add(1));
-        next.min_isr = 1;
         next.isr = BTreeSet::from([node]);
         next.elr.clear();
         for member in next.members.iter_mut().filter(|member| member.node == node) {

@@ -77,6 +77,9 @@ pub(super) struct Coordination {
     read_again_at: MonoTime,
     /// The record was read, not only watched, since this process started.
     pub(super) was_read: bool,
+    /// A process before this one asked to lead, and no record shows what came of it: that may be applied until a newer
+    /// record is read.
+    pub(super) asked_before: bool,
     /// When the known record was first seen.
     pub(super) record_since: MonoTime,
     /// The last answer, believed or not.
@@ -86,7 +89,7 @@ pub(super) struct Coordination {
 }
 
 impl Coordination {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(asked_before: bool) -> Self {
         Self {
             lease: None,
             candidates: Vec::new(),
@@ -97,6 +100,7 @@ impl Coordination {
             read_wanted: true,
             read_again_at: MonoTime(0),
             was_read: false,
+            asked_before,
             record_since: MonoTime(0),
             latest: None,
             requests: 0,
@@ -338,6 +342,7 @@ impl Shared {
         let Some(record) = seen.record.clone() else { return };
         let settled = self.coordination.swap.take();
         self.coordination.overtaken = Sets::default();
+        self.coordination.asked_before = false;
         if record.epoch >= self.hard.promised.epoch || self.breaks(Mutant::NeverFreeze) {
             self.hard.promised = Promise::of(&record);
         }

@@ -6,7 +6,7 @@ use super::effect::WriteId;
 use super::message::{LogEntry, Message, Position, StreamId};
 use super::snapshot::SnapshotMeta;
 use crate::digest::Digest;
-use crate::group::{GroupRecord, LeaseId, NodeId, Nonce};
+use crate::group::{GroupRecord, Incarnation, LeaseId, NodeId, Nonce};
 use crate::ids::{Epoch, LogIndex};
 
 /// A number that the driver gives to a request of a client or an operator, and finds again in the answer.
@@ -170,9 +170,9 @@ pub enum OperatorCommand {
     UncleanStart,
     /// The coordinator was wiped or restored: build on what the members remember.
     AcceptCoordinator {
-        /// What each voter that was heard remembers, this node's own memory not included.
+        /// What each member that was heard remembers, this node's own memory not included.
         heard: Vec<Memory>,
-        /// The voters the operator declares gone for good.
+        /// The members the operator declares gone for good.
         gone: Vec<NodeId>,
     },
 }
@@ -186,6 +186,18 @@ pub struct Memory {
     pub epoch: Epoch,
     /// The newest record it has seen.
     pub seen: Option<Seen>,
+    /// How far its log reaches; `None` where the copy was lost, damaged or restored and has no new incarnation yet.
+    pub reach: Option<Reach>,
+}
+
+/// How far the log of a copy reaches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Reach {
+    /// The life of the copy: who is listed under another one holds nothing that counts.
+    pub incarnation: Incarnation,
+    /// The last entry that is durable. Of a leader, which may commit more at any moment, the end of its epoch: the
+    /// greatest index that there is.
+    pub last: Position,
 }
 
 /// Microseconds on a clock of this machine that never goes back and goes on while the machine sleeps

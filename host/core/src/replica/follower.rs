@@ -149,7 +149,8 @@ impl Follower {
             return;
         }
         // Who asks to be elected grants no lease, or the old leader could read while the new one commits.
-        let lease = !self.is_electing(shared) || shared.breaks(Mutant::LeaseWhileElecting);
+        let electing = self.is_electing(shared) || shared.coordination.asked_before;
+        let lease = !electing || shared.breaks(Mutant::LeaseWhileElecting);
         if lease {
             shared.lease_granted_until = shared.now.after(shared.options.lease);
         }

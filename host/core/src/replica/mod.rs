@@ -41,8 +41,8 @@ pub use effect::{
 };
 pub use epochs::EpochTable;
 pub use event::{
-    Ack, Event, Freshness, Memory, MonoTime, OperatorCommand, Proposal, Read, RequestId, Seen, SessionState,
-    SwapOutcome,
+    Ack, Event, Freshness, Memory, MonoTime, OperatorCommand, Proposal, Reach, Read, RequestId, Seen,
+    SessionState, SwapOutcome,
 };
 pub use message::{Body, Fence, LogEntry, Message, Position, StreamId};
 pub use mutants::Mutant;
@@ -243,7 +243,7 @@ impl Replica {
     }
 
     fn on_operator(&mut self, id: RequestId, command: OperatorCommand) {
-        let refusal = self.not_leader();
+        let (refusal, own) = (self.not_leader(), self.memory());
         let shared = &mut self.shared;
         match (&mut self.role, command) {
             (Role::Leader(leader), OperatorCommand::Transfer(target)) => leader.hand_over(shared, id, target),
@@ -255,7 +255,7 @@ impl Replica {
                 shared.effects.push(Effect::Operator { id, result: Err(why) });
             }
             (_, OperatorCommand::AcceptCoordinator { heard, gone }) => {
-                shared.accept_coordinator(id, &heard, &gone);
+                shared.accept_coordinator(id, own, &heard, &gone);
             }
             (Role::Leader(_), OperatorCommand::UncleanStart) => {
                 let why = "this node leads: there is nothing to start".to_string();

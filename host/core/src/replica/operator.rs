@@ -5,7 +5,7 @@ use super::effect::Effect;
 use super::event::{Memory, RequestId, Seen};
 use super::follower::Follower;
 use super::shared::Shared;
-use crate::group::{Generation, GroupRecord, MemberKind, NodeId, Nonce, RecordError};
+use crate::group::{Generation, GroupRecord, Member, MemberKind, NodeId, Nonce, RecordError};
 use crate::ids::Epoch;
 
 impl Shared {
@@ -45,10 +45,16 @@ impl Shared {
         Ok(())
     }
 
-    /// The coordinator was wiped or restored. Builds on the newest record that any voter remembers, and begins a new
+    /// The coordinator was wiped or restored. Builds on the newest record that any member remembers, and begins a new
     /// history under an epoch that nobody has ever promised.
-    pub(super) fn accept_coordinator(&mut self, id: RequestId, heard: &[Memory], gone: &[NodeId]) {
-        match self.rebuilt(heard, gone) {
+    pub(super) fn accept_coordinator(
+        &mut self,
+        id: RequestId,
+        own: Memory,
+        heard: &[Memory],
+        gone: &[NodeId],
+    ) {
+        match self.rebuilt(own, heard, gone) {
             Err(why) => self.effects.push(Effect::Operator { id, result: Err(why) }),
             Ok((record, expected)) => {
                 // The new history fences what the coordinator did with a swap before; until it has begun, it counts.
@@ -61,6 +67,7 @@ impl Shared {
     /// The record that the new history begins with, and what it takes the place of.
     fn rebuilt(
         &mut self,
+        own: Memory,
         heard: &[Memory],
         gone: &[NodeId],
     ) -> Result<(GroupRecord, Option<(u64, Nonce)>), String> {
@@ -73,64 +80,102 @@ impl Shared {
                        again now: where other nodes are frozen, try again";
             return Err(why.to_string());
         }
+        if self.is_installing() {
+            return Err("this node installs a snapshot: try again soon".to_string());
+        }
         let latest =
             self.coordination.latest.clone().ok_or("the coordinator has not answered yet: try again")?;
-        let own = Memory { node: self.me(), epoch: self.hard.highest_epoch(), seen: self.hard.seen.clone() };
-        let memories: Vec<&Memory> = heard.iter().chain([&own]).collect();
         // A leader that believes the present record has a newer history, or just lost its disk and asks for a new life.
-        let believed = |leader: &NodeId| {
-            let now = |seen: &Seen| seen.coordinator == latest.coordinator && seen.record == latest.record;
-            heard.iter().any(|memory| memory.node == *leader && memory.seen.as_ref().is_some_and(now))
-        };
         let leader = latest.record.as_ref().and_then(|record| record.leader);
-        if let Some(leader) = leader.filter(believed) {
+        let believes = |memory: &Memory| memory.seen.as_ref().is_some_and(|seen| is_newer(&latest, seen));
+        if let Some(leader) = leader
+            && heard.iter().any(|memory| memory.node == leader && believes(memory))
+        {
             return Err(format!(
                 "node {leader} leads by the coordinator's record, which contradicts only what this node remembers: try \
                  again soon; and a node that was declared gone for good comes back with an empty disk only"
             ));
         }
-        let age = |seen: &Seen| {
-            let record = seen.record.as_ref()?;
-            Some((record.generation, record.epoch, seen.mod_revision))
-        };
-        let newest = memories.iter().filter_map(|memory| memory.seen.as_ref()).max_by_key(|seen| age(seen));
-        let newest = newest.and_then(|seen| seen.record.clone()).ok_or("no member remembers a record")?;
-        let voter = |node: &NodeId| newest.member(*node).is_some_and(|m| m.kind == MemberKind::Voter);
-        let voters = newest.members.iter().filter(|member| voter(&member.node)).count();
-        let counted = memories.iter().filter(|memory| voter(&memory.node)).count();
-        let needed = (voters + 1).saturating_sub(newest.min_isr as usize);
-        if counted < needed {
-            return Err(format!(
-                "{counted} of {voters} voters were heard, and {needed} are needed to know the newest record"
-            ));
-        }
-        let unheard = newest
-            .members
-            .iter()
-            .map(|member| member.node)
-            .filter(|node| voter(node))
-            .find(|node| !gone.contains(node) && !memories.iter().any(|memory| memory.node == *node));
-        if let Some(node) = unheard {
-            return Err(format!("node {node} was not heard: bring it back, or declare it gone for good"));
-        }
-        let me = self.me();
-        let listed = newest.member(me).is_some_and(|member| member.incarnation == self.hard.incarnation);
-        // A state that differs does not matter: the log is what goes on, and whoever is quarantined will not lead.
-        if !newest.is_eligible(me) || !listed || !self.intact {
-            let able: Vec<String> = newest.isr.union(&newest.elr).map(ToString::to_string).collect();
-            return Err(format!(
-                "node {me} may miss acknowledged writes: ask one of nodes {}",
-                able.join(", ")
-            ));
-        }
+        let memories: Vec<&Memory> = heard.iter().chain([&own]).collect();
+        let newest = newest(&memories).ok_or("no member remembers a record")?;
+        check_heard(&newest, &memories, gone)?;
+        check_furthest(&newest, &own, &memories)?;
         let recorded = latest.record.as_ref().map_or(Epoch(0), |record| record.epoch);
         let known = memories.iter().map(|memory| memory.epoch).max().unwrap_or_default();
         let epoch = newest.epoch.max(recorded).max(known).next();
-        let (boot, nonce) = (self.options.boot, self.nonce());
-        let mut record = newest.elect(me, epoch, boot, lease, nonce);
+        let (me, boot, nonce) = (self.me(), self.options.boot, self.nonce());
+        let mut record = newest.begin_anew(me, epoch, boot, lease, nonce);
         let generation = latest.record.as_ref().map_or(newest.generation, |other| other.generation);
         record.generation = Generation(newest.generation.max(generation).0.saturating_add(1));
         record.check().map_err(|RecordError(why)| format!("what the members remember cannot be: {why}"))?;
         Ok((record, latest.expectation()))
+    }
+}
+
+/// Whether a node that has seen `seen` believes `latest`, or will as soon as it reads it.
+fn is_newer(latest: &Seen, seen: &Seen) -> bool {
+    let begins_anew = match (&latest.record, &seen.record) {
+        (Some(latest), Some(seen)) => latest.generation > seen.generation && latest.epoch > seen.epoch,
+        _ => false,
+    };
+    begins_anew || (latest.coordinator == seen.coordinator && latest.mod_revision >= seen.mod_revision)
+}
+
+/// The newest record that anybody remembers. Newer ones may be forgotten: a record counts when it is read, and is durable
+/// with its readers a little later.
+fn newest(memories: &[&Memory]) -> Option<GroupRecord> {
+    let age = |seen: &Seen| {
+        let record = seen.record.as_ref()?;
+        Some((record.generation, record.epoch, seen.mod_revision))
+    };
+    let newest = memories.iter().filter_map(|memory| memory.seen.as_ref()).max_by_key(|seen| age(seen));
+    newest.and_then(|seen| seen.record.clone())
+}
+
+/// Whether so many were heard that one of them holds all that is committed, unless its copy was lost. Everybody who is not
+/// gone has to be heard: a forgotten record may have made a voter of a learner.
+fn check_heard(newest: &GroupRecord, memories: &[&Memory], gone: &[NodeId]) -> Result<(), String> {
+    let is_heard = |member: &Member| memories.iter().any(|memory| memory.node == member.node);
+    let voters = newest.members.iter().filter(|member| member.kind == MemberKind::Voter);
+    let (voters, counted) = (voters.clone().count(), voters.filter(|member| is_heard(member)).count());
+    let needed = (voters + 1).saturating_sub(newest.min_isr as usize);
+    if counted < needed {
+        return Err(format!(
+            "{counted} of {voters} voters were heard, and {needed} are needed to know what is committed"
+        ));
+    }
+    match newest.members.iter().find(|member| !is_heard(member) && !gone.contains(&member.node)) {
+        Some(Member { node, .. }) => {
+            Err(format!("node {node} was not heard: bring it back, or declare it gone for good"))
+        }
+        None => Ok(()),
+    }
+}
+
+/// Whether this node's log is the furthest of all copies that count. Then it holds what is committed, because one of them
+/// does: see `PROTOCOL.md`. A state that differs does not matter: the log is what goes on, and whoever is quarantined
+/// will not lead.
+fn check_furthest(newest: &GroupRecord, own: &Memory, memories: &[&Memory]) -> Result<(), String> {
+    // Of what a copy held before it was lost nothing is sure: it neither stands for anybody, nor in anybody's way.
+    let reach = |memory: &Memory| {
+        let listed = newest.member(memory.node)?.incarnation;
+        memory.reach.filter(|reach| reach.incarnation == listed).map(|reach| reach.last)
+    };
+    let me = own.node;
+    let furthest = memories.iter().max_by_key(|memory| (reach(memory), memory.node == me));
+    let holds_all = memories.iter().any(|memory| newest.is_eligible(memory.node) && reach(memory).is_some());
+    if !holds_all {
+        let able: Vec<String> = newest.isr.union(&newest.elr).map(ToString::to_string).collect();
+        return Err(format!(
+            "node {me} may miss acknowledged writes: bring back one of nodes {}",
+            able.join(", ")
+        ));
+    }
+    match furthest {
+        Some(furthest) if furthest.node != me => Err(format!(
+            "node {me} may miss acknowledged writes: ask node {}, whose log is further",
+            furthest.node
+        )),
+        _ => Ok(()),
     }
 }

@@ -65,6 +65,7 @@ impl Shared {
     pub(super) fn new(options: Options, stored: Stored, now: MonoTime) -> Self {
         let log = Log::new(&stored, options.tail_bytes_max);
         let waiting = Waiting::new(options.waiting_max);
+        let asked_before = stored.hard.asked > stored.hard.promised.epoch;
         Self {
             now,
             booted: now,
@@ -74,7 +75,7 @@ impl Shared {
             applying: stored.applied,
             applied: stored.applied,
             digests: VecDeque::from([(stored.applied, stored.digest)]),
-            coordination: Coordination::new(),
+            coordination: Coordination::new(asked_before),
             snapshot: stored.snapshot,
             fetch: None,
             installing: None,

@@ -2,12 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use super::event::Seen;
+use super::event::{Memory, Reach};
 use super::message::Position;
 use super::stored::Promise;
 use super::{Replica, Role};
 use crate::group::{Generation, GroupRecord, Incarnation, NodeId};
-use crate::ids::{Epoch, LogIndex};
+use crate::ids::LogIndex;
 
 /// What a replica is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -49,12 +49,10 @@ pub struct View {
     pub maximal_isr: BTreeSet<(NodeId, Incarnation)>,
     /// The members that may be elected besides.
     pub maximal_elr: BTreeSet<(NodeId, Incarnation)>,
-    /// The highest epoch that it has promised or asked for.
-    pub highest_epoch: Epoch,
     /// The newest record that was seen.
     pub record: Option<GroupRecord>,
-    /// The same, with where it was seen.
-    pub seen: Option<Seen>,
+    /// What it would answer an operator who accepts the coordinator.
+    pub memory: Memory,
     /// No swaps until an operator accepts the coordinator.
     pub frozen: bool,
     /// Neither leads nor serves, since this index.
@@ -94,6 +92,27 @@ impl Replica {
         Progress { last, durable, commit: shared.commit, applied: shared.applied }
     }
 
+    /// What it remembers of the group, and how far its log reaches.
+    pub(super) fn memory(&self) -> Memory {
+        let shared = &self.shared;
+        let log = &shared.log;
+        let last = match &self.role {
+            Role::Leader(_) | Role::Elected(..) => {
+                Position { epoch: shared.hard.promised.epoch, index: LogIndex(u64::MAX) }
+            }
+            // What it installs holds more than what it gives up, and will be durable soon.
+            Role::Follower(_) | Role::Halted if shared.is_installing() => log.last(),
+            Role::Follower(_) | Role::Halted => log.position(log.durable()),
+        };
+        let reach = Reach { incarnation: shared.hard.incarnation, last };
+        Memory {
+            node: shared.me(),
+            epoch: shared.hard.highest_epoch(),
+            seen: shared.hard.seen.clone(),
+            reach: shared.intact.then_some(reach),
+        }
+    }
+
     /// The replica seen from outside.
     pub fn view(&self) -> View {
         let shared = &self.shared;
@@ -116,9 +135,8 @@ impl Replica {
             epoch_start,
             maximal_isr: shared.maximal_isr().collect(),
             maximal_elr: shared.maximal_elr().collect(),
-            highest_epoch: shared.hard.highest_epoch(),
             record: shared.record().cloned(),
-            seen: shared.hard.seen.clone(),
+            memory: self.memory(),
             frozen: shared.hard.frozen,
             quarantined: shared.hard.quarantined,
             established: shared.is_established(),

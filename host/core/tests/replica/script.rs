@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use mortise_core::group::{BootId, GroupRecord, NodeId, Nonce};
 use mortise_core::ids::{Epoch, LogIndex};
 use mortise_core::replica::{
-    Ack, Event, Freshness, Memory, MonoTime, OperatorCommand, Options, Position, Proposal, Read, SessionState,
+    Ack, Event, Freshness, MonoTime, OperatorCommand, Options, Position, Proposal, Read, SessionState,
 };
 
 use crate::command::{Command, Link, Node};
@@ -88,13 +88,9 @@ fn perform(world: &mut World, told: &Command) -> Result<(), Box<dyn Error>> {
         Command::UncleanStart(Node(node)) => operate(world, *node, OperatorCommand::UncleanStart),
         Command::Accept { node: Node(node), gone, unheard } => {
             let (gone, unheard) = (nodes(gone.as_deref())?, nodes(unheard.as_deref())?);
-            let heard = world.nodes.iter().filter(|(id, other)| {
-                *id != node && other.replica.is_some() && !gone.contains(id) && !unheard.contains(id)
-            });
-            let heard = heard.map(|(id, other)| {
-                let hard = &other.disk.hard;
-                Memory { node: *id, epoch: hard.highest_epoch(), seen: hard.seen.clone() }
-            });
+            let others =
+                world.nodes.keys().filter(|id| *id != node && !gone.contains(id) && !unheard.contains(id));
+            let heard = others.filter_map(|id| world.view(*id)).map(|view| view.memory);
             let command = OperatorCommand::AcceptCoordinator { heard: heard.collect(), gone };
             operate(world, *node, command);
         }

@@ -80,7 +80,7 @@ impl Local for Node {
     fn memory(&self, group: GroupId) -> BoxFuture<'_, Result<Memory, Refusal>> {
         let memory = async move {
             let (_, view) = self.view(group).await?;
-            Ok(Memory { node: self.identity.node, epoch: view.highest_epoch, seen: view.seen })
+            Ok(view.memory)
         };
         memory.boxed()
     }

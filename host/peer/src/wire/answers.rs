@@ -5,7 +5,7 @@ use std::time::Duration;
 use mortise_core::codec::{Reader, Writer};
 use mortise_core::group::{Generation, Incarnation, MEMBERS_MAX, NodeId};
 use mortise_core::ids::{Epoch, LogIndex};
-use mortise_core::replica::{Memory, RoleKind, Seen};
+use mortise_core::replica::{Memory, Reach, RoleKind, Seen};
 use mortise_proto::v1;
 
 use super::BadMessage;
@@ -19,23 +19,31 @@ const LINKS_MAX: usize = 1024;
 const TEXT_BYTES_MAX: usize = 512;
 
 pub(crate) fn memory_to_wire(memory: Memory) -> v1::MemoryResponse {
-    let Memory { node, epoch, seen } = memory;
+    let Memory { node, epoch, seen, reach } = memory;
     let encode = |seen: Seen| {
         let mut writer = Writer::default();
         seen.encode(&mut writer);
         writer.finish()
     };
-    v1::MemoryResponse { node: node.0, epoch: epoch.0, seen: seen.map(encode) }
+    let reach = reach.map(|Reach { incarnation, last }| v1::LogReach {
+        incarnation: incarnation.0,
+        last: position_to_wire(last),
+    });
+    v1::MemoryResponse { node: node.0, epoch: epoch.0, seen: seen.map(encode), reach }
 }
 
 pub(crate) fn memory_from_wire(memory: v1::MemoryResponse) -> Result<Memory, BadMessage> {
-    let v1::MemoryResponse { node, epoch, seen } = memory;
+    let v1::MemoryResponse { node, epoch, seen, reach } = memory;
     let decode = |bytes| {
         let mut reader = Reader::new(bytes);
         let seen = Seen::decode(&mut reader)?;
         reader.finish().map(|()| seen)
     };
-    Ok(Memory { node: NodeId(node), epoch: Epoch(epoch), seen: seen.map(decode).transpose()? })
+    let reach = reach.map(|v1::LogReach { incarnation, last }| Reach {
+        incarnation: Incarnation(incarnation),
+        last: position_from_wire(last),
+    });
+    Ok(Memory { node: NodeId(node), epoch: Epoch(epoch), seen: seen.map(decode).transpose()?, reach })
 }
 
 pub(crate) fn status_to_wire(status: MemberStatus) -> v1::MemberStatusResponse {

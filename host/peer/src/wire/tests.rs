@@ -8,7 +8,8 @@ use mortise_core::entry::Stamp;
 use mortise_core::group::{BootId, Generation, Incarnation, NodeId};
 use mortise_core::ids::{Epoch, GroupId, LogIndex};
 use mortise_core::replica::{
-    Body, EpochTable, Fence, LogEntry, Memory, Message, Position, RoleKind, Seen, SnapshotMeta, StreamId,
+    Body, EpochTable, Fence, LogEntry, Memory, Message, Position, Reach, RoleKind, Seen, SnapshotMeta,
+    StreamId,
 };
 use mortise_core::time::LogTime;
 use mortise_proto::v1;
@@ -151,11 +152,15 @@ proptest! {
     }
 
     #[test]
-    fn a_memory_comes_back_as_it_was_sent(node in any::<u64>(), epoch in any::<u64>(), seen in any::<Option<(u64, u64, u64)>>()) {
+    fn a_memory_comes_back_as_it_was_sent(node in any::<u64>(), epoch in any::<u64>(), seen in any::<Option<(u64, u64, u64)>>(), reach in any::<Option<(u64, u64, u64)>>()) {
         let seen = seen.map(|(coordinator, revision, mod_revision)| {
             Seen { coordinator, revision, mod_revision, record: None }
         });
-        let memory = Memory { node: NodeId(node), epoch: Epoch(epoch), seen };
+        let reach = reach.map(|(incarnation, epoch, index)| {
+            let last = Position { epoch: Epoch(epoch), index: LogIndex(index) };
+            Reach { incarnation: Incarnation(incarnation), last }
+        });
+        let memory = Memory { node: NodeId(node), epoch: Epoch(epoch), seen, reach };
         prop_assert_eq!(memory_from_wire(memory_to_wire(memory.clone())), Ok(memory));
     }
 }

@@ -150,8 +150,9 @@ impl World {
         }
         self.count_change(&old, &new);
         let held = new.isr.len() + new.elr.len();
-        self.observed.raised =
-            (self.observed.raised || new.min_isr > old.min_isr) && held < new.min_isr as usize;
+        // An accepted history counts on its first leader's copy only. Others may hold as much, but nobody knows.
+        let demands_more = new.min_isr > old.min_isr || new.generation > old.generation;
+        self.observed.raised = (self.observed.raised || demands_more) && held < new.min_isr as usize;
         self.observed.disk_changed = true;
         self.observed.record = new;
         if self.observed.record.generation > old.generation {

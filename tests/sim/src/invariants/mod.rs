@@ -38,7 +38,7 @@ pub(crate) struct Observed {
     lives: BTreeSet<Incarnation>,
     /// Members whose copy was lost and is not in sync again.
     lost: BTreeSet<NodeId>,
-    /// `min_isr` was raised above what the sets hold.
+    /// `min_isr` was raised above what the sets hold, or the sets begin anew with one member.
     raised: bool,
     /// Since this generation acknowledged entries are given up: histories of earlier ones are not compared.
     cut: Generation,

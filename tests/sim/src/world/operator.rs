@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use mortise_core::group::{MemberKind, NodeId};
-use mortise_core::replica::{Event, Memory, OperatorCommand, RequestId};
+use mortise_core::group::NodeId;
+use mortise_core::replica::{Event, OperatorCommand, RequestId};
 
 use super::{Absence, Checked, Happening, World};
 use crate::coverage::Seldom;
@@ -119,26 +119,22 @@ impl World {
         Ok(())
     }
 
-    /// Asks every voter what it remembers, and has one of those that hold every committed entry begin anew.
+    /// Asks every member what it remembers, and has one of them begin anew, if it finds that it misses nothing.
     fn accept_coordinator(&mut self) -> Checked {
         let (mut heard, mut gone) = (Vec::new(), Vec::new());
         let record = self.observed.record.clone();
-        for member in record.members.iter().filter(|member| member.kind == MemberKind::Voter) {
+        for member in &record.members {
             let node = self.node(member.node);
             match (node.alive().filter(|process| process.paused_until <= self.now), node.absence) {
-                (Some(_), _) => {
-                    let hard = &node.disk.written.hard;
-                    let (epoch, seen) = (hard.highest_epoch(), hard.seen.clone());
-                    heard.push(Memory { node: member.node, epoch, seen });
-                }
+                (Some(process), _) => heard.push(process.view.memory.clone()),
                 (None, Some(Absence::Destroyed)) => gone.push(member.node),
                 // It comes back: without hearing it nothing may be decided.
                 (None, _) => return Ok(()),
             }
         }
-        let able: Vec<NodeId> =
-            self.ids().into_iter().filter(|id| record.is_eligible(*id) && self.is_frozen(*id)).collect();
-        let Some(chosen) = self.random.pick(&able) else { return Ok(()) };
+        let frozen: Vec<NodeId> =
+            record.members.iter().map(|member| member.node).filter(|id| self.is_frozen(*id)).collect();
+        let Some(chosen) = self.random.pick(&frozen) else { return Ok(()) };
         heard.retain(|memory| memory.node != chosen);
         self.command(chosen, OperatorCommand::AcceptCoordinator { heard, gone })
     }

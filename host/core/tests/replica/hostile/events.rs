@@ -8,7 +8,7 @@ use mortise_core::group::{
 use mortise_core::ids::{Epoch, GroupId, LogIndex};
 use mortise_core::replica::{
     Ack, Body, CoordinatorRequest, Effect, EpochTable, Event, Fence, Freshness, LogEntry, Memory, Message,
-    MonoTime, OperatorCommand, Position, Proposal, Read, RequestId, Seen, SessionState, SnapshotMeta,
+    MonoTime, OperatorCommand, Position, Proposal, Reach, Read, RequestId, Seen, SessionState, SnapshotMeta,
     StreamId, SwapOutcome, View, WriteId,
 };
 
@@ -65,7 +65,7 @@ impl Surroundings {
             }
             13 => self.coordinators(dice, view),
             14 => self.clients(dice, view),
-            15 => Event::Operator { id: RequestId(dice.any()), command: self.command(dice) },
+            15 => Event::Operator { id: RequestId(dice.any()), command: self.command(dice, view) },
             16 => {
                 let (peer, stream) = (self.node(dice), self.stream(dice));
                 match dice.below(3) {
@@ -239,7 +239,7 @@ impl Surroundings {
         }
     }
 
-    fn command(&self, dice: &mut Dice) -> OperatorCommand {
+    fn command(&self, dice: &mut Dice, view: &View) -> OperatorCommand {
         let node = self.node(dice);
         match dice.below(6) {
             0 => OperatorCommand::Transfer(node),
@@ -248,10 +248,16 @@ impl Surroundings {
             3 => OperatorCommand::SetMinIsr(dice.near(2) as u32),
             4 => OperatorCommand::UncleanStart,
             _ => {
-                let heard = (0..dice.below(4)).map(|_| Memory {
-                    node: self.node(dice),
-                    epoch: Epoch(dice.near(2)),
-                    seen: (!dice.once_in(4)).then(|| self.seen.clone()),
+                let heard = (0..dice.below(4)).map(|_| {
+                    let node = self.node(dice);
+                    let incarnation = Incarnation(dice.mostly(node.0));
+                    let reach = Reach { incarnation, last: position(dice, view) };
+                    Memory {
+                        node,
+                        epoch: Epoch(dice.near(2)),
+                        seen: (!dice.once_in(4)).then(|| self.seen.clone()),
+                        reach: (!dice.once_in(4)).then_some(reach),
+                    }
                 });
                 let heard: Vec<Memory> = heard.collect();
                 let gone = (1..=3).filter(|_| dice.once_in(2)).map(NodeId);
