@@ -76,6 +76,17 @@ pub trait DiskFile: Send + Sync {
     fn sync_data(&self) -> io::Result<()>;
 }
 
+/// Makes a new, empty file in the place of one that an unfinished attempt left under that name.
+pub(crate) fn create_anew(disk: &dyn Disk, path: &str) -> io::Result<Arc<dyn DiskFile>> {
+    match disk.create(path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            disk.remove(path)?;
+            disk.create(path)
+        }
+        created => created,
+    }
+}
+
 /// Reads exactly `buffer.len()` bytes; `UnexpectedEof` where the file is shorter.
 pub(crate) fn read_exact_at(file: &dyn DiskFile, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
     if file.read_at(offset, buffer)? < buffer.len() {

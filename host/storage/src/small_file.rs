@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
-use crate::disk::{Disk, folder_of, read_exact_at};
+use crate::disk::{Disk, create_anew, folder_of, read_exact_at};
 
 const MAGIC: &[u8; 8] = b"MORTREC\0";
 const VERSION: u32 = 1;
@@ -98,14 +98,7 @@ impl SmallFile {
         }
         let aside = format!("{}.tmp", self.path);
         let write = || {
-            let file = match self.disk.create(&aside) {
-                // From a replacement that was not finished; nothing in it counts.
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                    self.disk.remove(&aside)?;
-                    self.disk.create(&aside)?
-                }
-                created => created?,
-            };
+            let file = create_anew(self.disk.as_ref(), &aside)?;
             file.write_at(0, &encode(content))?;
             file.sync_data()?;
             self.disk.rename(&aside, &self.path)?;

@@ -15,7 +15,7 @@ use mortise_core::ids::{Epoch, LogIndex};
 
 use super::error::{LogError, at, damaged};
 use super::frame::FRAME_BYTES;
-use crate::disk::{Disk, DiskFile, read_exact_at};
+use crate::disk::{Disk, DiskFile, create_anew, read_exact_at};
 
 /// Bytes before the first frame.
 pub(super) const HEADER_BYTES: u64 = 64;
@@ -197,14 +197,7 @@ fn write_aside(
     content: &[u8],
 ) -> Result<Arc<dyn DiskFile>, LogError> {
     let write = || {
-        let file = match disk.create(path) {
-            // From a creation that failed before; nothing in it counts.
-            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
-                disk.remove(path)?;
-                disk.create(path)?
-            }
-            result => result?,
-        };
+        let file = create_anew(disk, path)?;
         file.preallocate(bytes)?;
         file.write_at(0, content)?;
         file.sync_data()?;

@@ -6,22 +6,22 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::{MAGIC, NAME_BYTES_MAX, Section, SnapshotDecoder, SnapshotEncoder, SnapshotError, SnapshotInfo};
-use crate::disk::{Disk, DiskFile};
+use crate::disk::{Disk, DiskFile, create_anew};
 use crate::folder::SNAPSHOTS_FOLDER;
 
 const SUFFIX: &str = ".snapshot";
-pub(super) const SUFFIX_UNFINISHED: &str = ".snapshot.tmp";
+const SUFFIX_UNFINISHED: &str = ".snapshot.tmp";
 /// Behind the name of a snapshot that counts no more, and is kept.
 const SUFFIX_KEPT: &str = ".kept";
 /// Bytes written or read at once: large enough for the disk's full speed.
-pub(super) const BUFFER_BYTES: usize = 256 << 10;
+const BUFFER_BYTES: usize = 256 << 10;
 
 pub(super) fn at<'a>(action: &'static str, file: &'a str) -> impl Fn(io::Error) -> SnapshotError + 'a {
     move |error| SnapshotError::Io { action, file: file.to_owned(), error }
 }
 
 /// The path of a snapshot.
-pub(super) fn path_of(name: &str) -> Result<String, SnapshotError> {
+fn path_of(name: &str) -> Result<String, SnapshotError> {
     match is_name(name) {
         true => Ok(format!("{SNAPSHOTS_FOLDER}/{name}{SUFFIX}")),
         false => Err(SnapshotError::Name { name: name.to_owned() }),
@@ -57,13 +57,6 @@ pub struct DiskReader {
     offset: u64,
 }
 
-impl DiskReader {
-    /// From the file's beginning.
-    pub(super) fn new(file: Arc<dyn DiskFile>) -> Self {
-        Self { file, offset: 0 }
-    }
-}
-
 impl Read for DiskReader {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let count = self.file.read_at(self.offset, buffer)?;
@@ -74,12 +67,51 @@ impl Read for DiskReader {
 
 /// Writes a snapshot file. It gets its name only when it is finished; one that is dropped before leaves nothing.
 pub struct SnapshotWriter {
+    aside: Aside,
+    encoder: Option<SnapshotEncoder<BufWriter<DiskWriter>>>,
+}
+
+/// A snapshot file that has no name of its own yet. Dropped before it gets one, it leaves nothing.
+pub(super) struct Aside {
     disk: Arc<dyn Disk>,
     path: String,
     /// The name while it is written.
-    aside: String,
-    encoder: Option<SnapshotEncoder<BufWriter<DiskWriter>>>,
-    finished: bool,
+    pub(super) aside: String,
+    pub(super) file: Arc<dyn DiskFile>,
+    published: bool,
+}
+
+impl Aside {
+    /// Makes a file that is to be the snapshot `name`, and is called after `working` meanwhile.
+    pub(super) fn create(disk: Arc<dyn Disk>, name: &str, working: &str) -> Result<Self, SnapshotError> {
+        let path = path_of(name)?;
+        let aside = format!("{SNAPSHOTS_FOLDER}/{working}{SUFFIX_UNFINISHED}");
+        disk.create_folder(SNAPSHOTS_FOLDER).map_err(at("create folder", SNAPSHOTS_FOLDER))?;
+        let file = create_anew(disk.as_ref(), &aside).map_err(at("create snapshot", &aside))?;
+        Ok(Self { disk, path, aside, file, published: false })
+    }
+
+    /// Makes durable what was written.
+    pub(super) fn sync(&self) -> Result<(), SnapshotError> {
+        self.file.sync_data().map_err(at("sync snapshot", &self.aside))
+    }
+
+    /// Gives it its name, durably. It was synced.
+    pub(super) fn publish(mut self) -> Result<(), SnapshotError> {
+        self.disk.rename(&self.aside, &self.path).map_err(at("name snapshot", &self.path))?;
+        self.published = true;
+        self.disk.sync_folder(SNAPSHOTS_FOLDER).map_err(at("sync folder", SNAPSHOTS_FOLDER))
+    }
+}
+
+impl Drop for Aside {
+    fn drop(&mut self) {
+        if !self.published
+            && let Err(error) = self.disk.remove(&self.aside)
+        {
+            tracing::warn!(file = self.aside, %error, "an unfinished snapshot stays until the next start");
+        }
+    }
 }
 
 impl SnapshotWriter {
@@ -88,21 +120,11 @@ impl SnapshotWriter {
     /// # Errors
     /// It is no name; the header is too large; a file operation fails.
     pub fn create(disk: Arc<dyn Disk>, name: &str, header: &[u8]) -> Result<Self, SnapshotError> {
-        let path = path_of(name)?;
-        let aside = format!("{SNAPSHOTS_FOLDER}/{name}{SUFFIX_UNFINISHED}");
-        disk.create_folder(SNAPSHOTS_FOLDER).map_err(at("create folder", SNAPSHOTS_FOLDER))?;
-        let file = match disk.create(&aside) {
-            // From an attempt that failed before.
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                disk.remove(&aside).and_then(|()| disk.create(&aside))
-            }
-            result => result,
-        };
-        let file = file.map_err(at("create snapshot", &aside))?;
-        let mut writer = Self { disk, path, aside, encoder: None, finished: false };
-        let output = BufWriter::with_capacity(BUFFER_BYTES, DiskWriter { file, offset: 0 });
-        writer.encoder = Some(SnapshotEncoder::new(output, &writer.aside, header)?);
-        Ok(writer)
+        let aside = Aside::create(disk, name, name)?;
+        let output =
+            BufWriter::with_capacity(BUFFER_BYTES, DiskWriter { file: aside.file.clone(), offset: 0 });
+        let encoder = Some(SnapshotEncoder::new(output, &aside.aside, header)?);
+        Ok(Self { aside, encoder })
     }
 
     /// See [`SnapshotEncoder::begin_section`].
@@ -137,27 +159,14 @@ impl SnapshotWriter {
     pub fn finish(mut self) -> Result<SnapshotInfo, SnapshotError> {
         let encoder = self.encoder.take().ok_or(SnapshotError::OutOfOrder { what: "a second end" })?;
         let (output, info) = encoder.finish()?;
-        let output =
-            output.into_inner().map_err(|error| at("write snapshot", &self.aside)(error.into_error()))?;
-        output.file.sync_data().map_err(at("sync snapshot", &self.aside))?;
-        self.disk.rename(&self.aside, &self.path).map_err(at("name snapshot", &self.path))?;
-        self.finished = true;
-        self.disk.sync_folder(SNAPSHOTS_FOLDER).map_err(at("sync folder", SNAPSHOTS_FOLDER))?;
+        output.into_inner().map_err(|error| at("write snapshot", &self.aside.aside)(error.into_error()))?;
+        self.aside.sync()?;
+        self.aside.publish()?;
         Ok(info)
     }
 
     fn encoder(&mut self) -> Result<&mut SnapshotEncoder<BufWriter<DiskWriter>>, SnapshotError> {
         self.encoder.as_mut().ok_or(SnapshotError::OutOfOrder { what: "anything after the end" })
-    }
-}
-
-impl Drop for SnapshotWriter {
-    fn drop(&mut self) {
-        if !self.finished
-            && let Err(error) = self.disk.remove(&self.aside)
-        {
-            tracing::warn!(file = self.aside, %error, "an unfinished snapshot stays until the next start");
-        }
     }
 }
 
@@ -172,10 +181,13 @@ impl SnapshotReader {
     /// # Errors
     /// There is none; as there.
     pub fn open(disk: &dyn Disk, name: &str) -> Result<Self, SnapshotError> {
-        let path = path_of(name)?;
-        let file = disk.open(&path).map_err(at("open snapshot", &path))?;
-        let input = BufReader::with_capacity(BUFFER_BYTES, DiskReader::new(file));
-        Ok(Self { decoder: SnapshotDecoder::new(input, &path)? })
+        Self::of(open_snapshot_file(disk, name)?, &path_of(name)?)
+    }
+
+    /// Reads a snapshot's file; `path` stands in errors.
+    pub(super) fn of(file: Arc<dyn DiskFile>, path: &str) -> Result<Self, SnapshotError> {
+        let input = BufReader::with_capacity(BUFFER_BYTES, DiskReader { file, offset: 0 });
+        Ok(Self { decoder: SnapshotDecoder::new(input, path)? })
     }
 
     /// What the writer said of the whole snapshot.
