@@ -44,21 +44,7 @@ pub(crate) enum Opened {
 impl Opened {
     /// Who opened the stream that this node says `body` on.
     fn by_body(body: &Body) -> Self {
-        match body {
-            Body::Open
-            | Body::Match { .. }
-            | Body::Append { .. }
-            | Body::Snapshot { .. }
-            | Body::Beacon { .. }
-            | Body::TellCommit { .. }
-            | Body::Campaign
-            | Body::Diverged { .. } => Self::Here,
-            Body::Last { .. }
-            | Body::Durable { .. }
-            | Body::BeaconAnswer { .. }
-            | Body::AskCommit { .. }
-            | Body::Refused { .. } => Self::There,
-        }
+        if body.is_of_leader() { Self::Here } else { Self::There }
     }
 }
 

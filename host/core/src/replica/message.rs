@@ -145,7 +145,7 @@ pub enum Body {
 
 impl Body {
     /// Whether leaders say this; else followers do.
-    pub(super) fn is_of_leader(&self) -> bool {
+    pub fn is_of_leader(&self) -> bool {
         match self {
             Self::Open
             | Self::Match { .. }
