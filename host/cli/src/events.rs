@@ -7,9 +7,10 @@ use anyhow::Context as _;
 use clap::Args;
 use mortise_coordination::{
     Change, Config, Coordination, CoordinationError, Coordinator, Etcd, EtcdConfig, History, Interest,
-    RoleChange, RoleEvent, RoleEvents, Tls, Told, Viewpoint,
+    RoleChange, RoleEvent, RoleEvents, Told, Viewpoint,
 };
 use mortise_core::ids::GroupId;
+use mortise_node::config::ClusterSettings;
 use serde_json::{Value, json};
 
 use crate::context::Context;
@@ -62,14 +63,14 @@ pub(crate) struct EventsArguments {
 
 impl EventsArguments {
     fn etcd(&self) -> anyhow::Result<EtcdConfig> {
-        let read = |path: &PathBuf| std::fs::read(path).with_context(|| format!("read {}", path.display()));
-        let mut config = EtcdConfig::new(self.etcd.clone());
-        if let Some(ca) = &self.etcd_ca {
-            let pair = self.etcd_cert.as_ref().zip(self.etcd_key.as_ref());
-            let client_pem = pair.map(|(cert, key)| Ok::<_, anyhow::Error>((read(cert)?, read(key)?)));
-            config.tls =
-                Some(Tls { ca_pem: read(ca)?, client_pem: client_pem.transpose()?, server_name: None });
-        }
+        let settings = ClusterSettings {
+            etcd: self.etcd.clone(),
+            etcd_ca: self.etcd_ca.clone(),
+            etcd_cert: self.etcd_cert.clone(),
+            etcd_key: self.etcd_key.clone(),
+            ..ClusterSettings::default()
+        };
+        let mut config = settings.etcd()?;
         if let Some(name) = &self.etcd_user {
             let password = std::env::var("MORTISE_ETCD_PASSWORD").context("read MORTISE_ETCD_PASSWORD")?;
             config.user = Some((name.clone(), password));

@@ -51,4 +51,5 @@ pub use roles::{RoleChange, RoleEvent, Roles, Viewpoint};
 pub use seen::{ClusterId, Expected, Revision, Seen, Source, SwapOutcome};
 pub use state::{
     Candidate, Change, Entry, GroupState, History, NodeState, Nodes, Session, SessionState, Tenants,
+    record_of,
 };

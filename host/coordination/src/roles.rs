@@ -22,7 +22,7 @@ use mortise_core::ids::{Epoch, GroupId};
 
 use crate::keys::group_name;
 use crate::seen::Revision;
-use crate::state::GroupState;
+use crate::state::{GroupState, record_of};
 
 /// Whose view of the roles it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -140,7 +140,7 @@ impl Roles {
     /// What happened in the group until it was as in `state`. A record that is missing, unreadable, or older than one
     /// that was told, is not believed: then nothing happened.
     pub fn observe(&mut self, group: GroupId, state: &Arc<GroupState>) -> Vec<RoleEvent> {
-        let record = state.record.as_ref().ok().and_then(|seen| seen.record.as_ref());
+        let record = record_of(&state.record);
         let before = self.groups.get(&group);
         let is_older = |record: &&GroupRecord| {
             before.is_some_and(|old| (record.generation, record.epoch) < (old.generation, old.epoch))

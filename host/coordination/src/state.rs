@@ -8,7 +8,7 @@ use mortise_core::ids::GroupId;
 
 use crate::error::{Broken, Corrupt, SessionLoss};
 use crate::moment::Moment;
-use crate::record::{NodeRecord, TenantRecord};
+use crate::record::{Addresses, NodeRecord, TenantRecord};
 use crate::seen::{Revision, Seen};
 
 /// This node's session: INIT → REFRESH (here: live) → OFFLINE → INIT.
@@ -82,6 +82,11 @@ pub struct Candidate {
 /// A record, or why it cannot be read.
 pub type Entry<T> = Result<Seen<T>, Corrupt>;
 
+/// The record, where there is one that can be read.
+pub fn record_of<T>(entry: &Entry<T>) -> Option<&T> {
+    entry.as_ref().ok()?.record.as_ref()
+}
+
 /// All that etcd says about a group.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GroupState {
@@ -102,6 +107,13 @@ pub struct NodeState {
     pub record: Option<Entry<NodeRecord>>,
     /// Its session, if it lives.
     pub session: Option<Session>,
+}
+
+impl NodeState {
+    /// Where it said that it is reached.
+    pub fn addresses(&self) -> Option<&Addresses> {
+        Some(&record_of(self.record.as_ref()?)?.addresses)
+    }
 }
 
 /// Every node that has a record or a session.

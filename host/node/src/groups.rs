@@ -73,7 +73,7 @@ impl Groups {
     /// The replica that has the tenant of this name, and the tenant's number there.
     pub(crate) fn of_tenant(&self, name: &str) -> Option<(Replica, TenantId)> {
         let replicas = self.replicas.read().unwrap_or_else(PoisonError::into_inner);
-        replicas.values().find_map(|replica| Some((replica.clone(), replica.tenant(name)?)))
+        replicas.values().find_map(|replica| replica.tenant(name).map(|tenant| (replica.clone(), tenant)))
     }
 
     /// A replica that does not lead, and so may not know of a tenant that its leader knows.

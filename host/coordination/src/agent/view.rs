@@ -10,7 +10,7 @@ use crate::error::Corrupt;
 use crate::keys::{Keys, Name, Parsed};
 use crate::record::{self, Record, SessionRecord};
 use crate::seen::{ClusterId, Revision, Seen, Source};
-use crate::state::{Candidate, Entry, GroupState, Nodes, Session, Tenants};
+use crate::state::{Candidate, Entry, GroupState, Nodes, Session, Tenants, record_of};
 
 /// Everything under the prefix.
 ///
@@ -294,10 +294,6 @@ impl View {
     pub(super) fn revision(&self) -> Revision {
         self.revision
     }
-}
-
-fn record_of(entry: &Entry<GroupRecord>) -> Option<&GroupRecord> {
-    entry.as_ref().ok()?.record.as_ref()
 }
 
 #[cfg(test)]

@@ -1,12 +1,12 @@
 //! Follows what etcd tells: starts and stops replicas, links nodes, and hands each replica what concerns it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use mortise_coordination::{Change, Changes, GroupState, History, Nodes, SessionState};
-use mortise_core::group::{GroupRecord, NodeId};
+use mortise_coordination::{Addresses, Change, Changes, GroupState, History, Nodes, SessionState, record_of};
+use mortise_core::group::NodeId;
 use mortise_core::ids::GroupId;
 use mortise_core::replica::{Event, SessionState as CoreSession};
 use mortise_storage::folder::set_aside;
@@ -20,8 +20,6 @@ use crate::replica::{Inbox, Leader, Member, Outside, Replica, ReplicaOptions, St
 
 /// How long until a replica that could not start is tried again.
 const START_RETRY: Duration = Duration::from_secs(5);
-/// For how long the beginning waits for changes that are there already.
-const BEGIN_TIME: Duration = Duration::from_millis(50);
 
 /// See the module's documentation.
 pub(super) struct Housekeeping {
@@ -29,11 +27,10 @@ pub(super) struct Housekeeping {
     changes: Changes,
     session: CoreSession,
     nodes: Arc<Nodes>,
-    /// The newest of every group that lists this node.
+    /// The newest of every group that lists this node, whose replica runs, or is on its way.
     states: BTreeMap<GroupId, Arc<GroupState>>,
     /// Replicas that are on their way, each with how it ended.
     starting: JoinSet<(GroupId, Result<Replica, StartError>)>,
-    started: BTreeSet<GroupId>,
     stopping: JoinSet<()>,
 }
 
@@ -46,14 +43,13 @@ impl Housekeeping {
             nodes: Arc::default(),
             states: BTreeMap::new(),
             starting: JoinSet::new(),
-            started: BTreeSet::new(),
             stopping: JoinSet::new(),
         }
     }
 
     /// Takes in what etcd holds at present, and waits until the replicas have recovered that this node has by it.
     pub(super) async fn begin(&mut self) {
-        while let Ok(change) = tokio::time::timeout(BEGIN_TIME, self.changes.next()).await {
+        while let Some(change) = self.changes.try_next() {
             self.take(change);
         }
         while let Some(started) = self.starting.join_next().await {
@@ -104,18 +100,14 @@ impl Housekeeping {
             Ok(seen) => seen.clone(),
             Err(corrupt) => return tracing::error!(%group, %corrupt, "the group's record cannot be read"),
         };
-        let lists = |record: &GroupRecord| record.member(me).is_some();
         match &seen.record {
-            Some(record) if lists(record) => {
-                self.states.insert(group, state.clone());
-                if self.started.insert(group) {
+            Some(record) if record.member(me).is_some() => {
+                let is_new = self.states.insert(group, state.clone()).is_none();
+                if is_new {
                     self.start(group, Duration::ZERO);
                 }
             }
-            Some(_) if self.started.contains(&group) => {
-                self.states.remove(&group);
-                self.stop(group);
-            }
+            Some(_) if self.states.remove(&group).is_some() => self.stop(group),
             // A record that is gone is no reason to give up data; the replica freezes.
             _ => {}
         }
@@ -125,34 +117,28 @@ impl Housekeeping {
                 state.candidates.iter().map(|candidate| candidate.node).collect(),
             ));
         }
-        self.link();
     }
 
     /// Links this node with the others, and notes where all of them serve.
     fn link(&self) {
-        let leader = |node: &NodeId, data: &str, admin: &str| Leader {
-            node: *node,
-            data: data.to_owned(),
-            admin: admin.to_owned(),
+        let told = self.nodes.iter().filter_map(|(node, state)| Some((*node, state.addresses()?)));
+        let told: Vec<_> = told.collect();
+        let leader = |(node, at): &(NodeId, &Addresses)| {
+            (*node, Leader { node: *node, data: at.data.clone(), admin: at.admin.clone() })
         };
-        let told = |(node, state): (&NodeId, &mortise_coordination::NodeState)| {
-            let record = state.record.as_ref()?.as_ref().ok()?.record.as_ref()?;
-            Some((*node, record.addresses.clone()))
-        };
-        let told: Vec<_> = self.nodes.iter().filter_map(told).collect();
-        let directory = told.iter().map(|(node, at)| (*node, leader(node, &at.data, &at.admin)));
-        self.node.directory.replace(directory.collect());
+        self.node.directory.replace(told.iter().map(leader).collect());
         // All of them: a node that is in no group with another still tells an operator of it. Nobody is dialled before he is
         // needed.
         let links = told.into_iter().filter(|(_, at)| !at.peer.is_empty());
-        let address = |node, peer| self.node.detours.get(&node).cloned().unwrap_or(peer);
-        let links = links.map(|(node, at)| (node, address(node, at.peer)));
-        self.node.peers().set_members(links.collect());
+        let address = |node, peer| self.node.detours.get(&node).unwrap_or(peer).clone();
+        let links = links.map(|(node, at)| (node, address(node, &at.peer)));
+        self.node.peers.set_members(links.collect());
     }
 
     fn start(&mut self, group: GroupId, after: Duration) {
         let node = self.node.clone();
-        let members = self.states.get(&group).map_or(0, |state| members(state));
+        let record = self.states.get(&group).and_then(|state| record_of(&state.record));
+        let members = record.map_or(0, |record| record.members.len());
         self.starting.spawn(async move {
             tokio::time::sleep(after).await;
             let runtime = Handle::current();
@@ -191,17 +177,11 @@ impl Housekeeping {
 
     fn stop(&mut self, group: GroupId) {
         tracing::warn!(%group, "this node is no member of the group any more: its data stays in its folder");
-        self.started.remove(&group);
         self.node.inboxes.write().unwrap_or_else(PoisonError::into_inner).remove(&group);
         if let Some(replica) = self.node.groups.remove(group) {
             self.stopping.spawn(replica.shutdown());
         }
     }
-}
-
-fn members(state: &GroupState) -> usize {
-    let record = state.record.as_ref().ok().and_then(|seen| seen.record.as_ref());
-    record.map_or(0, |record| record.members.len())
 }
 
 /// Starts a replica. A copy that is damaged is put aside where others have the data, too: it is kept, and the replica gets
@@ -230,7 +210,7 @@ fn join(node: &Arc<Node>, group: GroupId, runtime: &Handle) -> Result<Replica, S
         Arc::new(MemberOutside {
             group,
             inbox,
-            peers: this.peers().clone(),
+            peers: this.peers.clone(),
             coordinator: this.coordinator.clone(),
             runtime,
             closed: Arc::new(AtomicBool::new(false)),

@@ -40,7 +40,7 @@ impl Node {
             frozen: view.frozen,
             quarantined: view.quarantined,
             isr: view.record.map(|record| record.isr.into_iter().collect()).unwrap_or_default(),
-            links: self.peers().links(),
+            links: self.peers.links(),
         })
     }
 

@@ -10,6 +10,8 @@ use mortise_core::ids::GroupId;
 use mortise_storage::disk::Disk;
 use mortise_storage::{SmallFile, SmallFileError};
 
+use super::derive_number;
+
 const FILE: &str = "NODE";
 const FORMAT: u8 = 1;
 /// More groups than this no node remembers; further ones get random incarnations, which is safe.
@@ -68,11 +70,8 @@ impl Remembered {
 /// The incarnation of the first store that the folder `storage` makes for a group. Who creates the group lists it, and
 /// needs to know no more than the folder's number: another folder under the same node makes another one.
 pub(super) fn first_incarnation(storage: u128, group: GroupId) -> Incarnation {
-    let mut hasher = blake3::Hasher::new_derive_key("mortise 2026-11 first incarnation of a group's store");
-    hasher.update(&storage.to_le_bytes()).update(&group.0.to_le_bytes());
-    let mut number = [0; 8];
-    hasher.finalize_xof().fill(&mut number);
-    Incarnation(u64::from_le_bytes(number).max(1))
+    let purpose = "mortise 2026-11 first incarnation of a group's store";
+    Incarnation(derive_number(purpose, &[&storage.to_le_bytes(), &group.0.to_le_bytes()]).max(1))
 }
 
 #[cfg(test)]

@@ -83,10 +83,6 @@ impl Node {
         self.inboxes.read().unwrap_or_else(PoisonError::into_inner).get(&group).cloned()
     }
 
-    fn peers(&self) -> &Peers {
-        &self.peers
-    }
-
     fn group_folder(&self, group: GroupId) -> PathBuf {
         self.folder.path().join(mortise_storage::folder::GROUPS_FOLDER).join(format!("{:04}", group.0))
     }
@@ -125,7 +121,7 @@ impl Cluster {
         let Parts { folder, replica, runtime, metrics, groups, tls } = parts;
         let settings = &config.cluster;
         let remembered = Remembered::read(&folder.disk()).map_err(StartError::from)?;
-        let etcd = Etcd::new(config.etcd()?)?;
+        let etcd = Etcd::new(settings.etcd()?)?;
         let coordination = mortise_coordination::Config {
             ttl_seconds: settings.session_ttl_seconds,
             ..mortise_coordination::Config::new(settings.name.clone())
@@ -155,7 +151,7 @@ impl Cluster {
 
     /// What peers call.
     pub(crate) fn service(&self) -> Routes {
-        self.node.peers().service()
+        self.node.peers.service()
     }
 
     /// The node.
@@ -243,7 +239,7 @@ impl Cluster {
         {
             tracing::warn!(%error, "note what is known of etcd");
         }
-        self.node.peers().close().await;
+        self.node.peers.close().await;
         if tokio::time::timeout(Duration::from_secs(2), self.node.coordinator.close()).await.is_err() {
             tracing::debug!("etcd did not end the session in time: it runs out by itself");
         }
@@ -252,11 +248,15 @@ impl Cluster {
 
 /// Clusters are told apart by their names; peers compare this number of it.
 fn cluster_id(name: &str) -> u64 {
+    derive_number("mortise 2026-11 cluster id", &[name.as_bytes()])
+}
+
+/// A number that follows from `parts`, and for another purpose from none of them.
+fn derive_number(purpose: &str, parts: &[&[u8]]) -> u64 {
+    let mut hasher = blake3::Hasher::new_derive_key(purpose);
+    parts.iter().for_each(|part| _ = hasher.update(part));
     let mut number = [0; 8];
-    blake3::Hasher::new_derive_key("mortise 2026-11 cluster id")
-        .update(name.as_bytes())
-        .finalize_xof()
-        .fill(&mut number);
+    hasher.finalize_xof().fill(&mut number);
     u64::from_le_bytes(number)
 }
 

@@ -1,11 +1,10 @@
 //! What operators ask of a cluster, through any of its nodes.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
 
 use futures::future::join_all;
 use mortise_coordination::{
-    Change, CoordinationError, Expected, History, Interest, Nodes, SwapOutcome, new_nonce,
+    Change, CoordinationError, Expected, History, Interest, Nodes, SwapOutcome, new_nonce, record_of,
 };
 use mortise_core::group::{GroupRecord, NodeId};
 use mortise_core::ids::GroupId;
@@ -15,9 +14,6 @@ use mortise_peer::{MemberStatus, PeerError};
 use super::Node;
 use super::memory::first_incarnation;
 use crate::replica::WriteError;
-
-/// How long the changes that are there already are waited for.
-const LOOK_TIME: Duration = Duration::from_millis(20);
 
 /// Why an operator's wish was not carried out.
 #[derive(Debug, thiserror::Error)]
@@ -96,15 +92,13 @@ impl Node {
     }
 
     /// All groups' records, and all nodes.
-    pub(crate) async fn look(&self) -> (BTreeMap<GroupId, GroupRecord>, Nodes) {
+    pub(crate) fn look(&self) -> (BTreeMap<GroupId, GroupRecord>, Nodes) {
         let mut changes = self.coordinator.changes(Interest::All);
         let (mut groups, mut nodes) = (BTreeMap::new(), Nodes::new());
-        while let Ok(change) = tokio::time::timeout(LOOK_TIME, changes.next()).await {
+        while let Some(change) = changes.try_next() {
             match change {
                 Change::Group(group, state) => {
-                    if let Ok(Some(record)) = state.record.as_ref().map(|seen| seen.record.clone()) {
-                        groups.insert(group, record);
-                    }
+                    groups.extend(record_of(&state.record).map(|record| (group, record.clone())));
                 }
                 Change::Nodes(all) => nodes = all.as_ref().clone(),
                 _ => {}
@@ -128,7 +122,7 @@ impl Node {
             let status = if node == self.id() {
                 self.member_status(group).await.map_err(|error| error.to_string())
             } else {
-                self.peers().status(node, group).await.map_err(|error: PeerError| error.to_string())
+                self.peers.status(node, group).await.map_err(|error: PeerError| error.to_string())
             };
             MemberInfo { node, status }
         }));
@@ -142,7 +136,7 @@ impl Node {
         command: OperatorCommand,
         needs_leader: bool,
     ) -> Result<(), OperationError> {
-        let Some(replica) = self.groups.get(group) else { return Err(self.elsewhere(group).await) };
+        let Some(replica) = self.groups.get(group) else { return Err(self.elsewhere(group)) };
         if needs_leader && !replica.leads() {
             return Err(OperationError::NotLeader(replica.not_leader()));
         }
@@ -153,8 +147,8 @@ impl Node {
     }
 
     /// Why this node does nothing for a group that it has no replica of.
-    async fn elsewhere(&self, group: GroupId) -> OperationError {
-        match self.look().await.0.remove(&group) {
+    fn elsewhere(&self, group: GroupId) -> OperationError {
+        match self.look().0.remove(&group) {
             None => OperationError::NoSuchGroup(group),
             Some(record) => {
                 let leader = record.leader.map(|leader| self.directory.find(leader));
@@ -181,7 +175,7 @@ impl Node {
         })?;
         let others = record.members.iter().map(|member| member.node);
         let others = others.filter(|node| *node != self.id() && !gone.contains(node));
-        let heard = join_all(others.map(|node| self.peers().memory(node, group))).await;
+        let heard = join_all(others.map(|node| self.peers.memory(node, group))).await;
         // Whom nobody heard is named in the replica's own refusal.
         let heard = heard.into_iter().filter_map(Result::ok).collect();
         self.operate(group, OperatorCommand::AcceptCoordinator { heard, gone }, false).await

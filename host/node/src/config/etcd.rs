@@ -4,23 +4,22 @@ use std::path::Path;
 
 use mortise_coordination::{EtcdConfig, Tls};
 
-use super::{Config, ConfigError};
+use super::{ClusterSettings, ConfigError};
 
-impl Config {
+impl ClusterSettings {
     /// How to reach etcd. Reads the files that the section names.
     ///
     /// # Errors
     /// A file cannot be read.
     pub fn etcd(&self) -> Result<EtcdConfig, ConfigError> {
-        let cluster = &self.cluster;
-        let mut etcd = EtcdConfig::new(cluster.etcd.clone());
-        if let Some(ca) = &cluster.etcd_ca {
-            let pair = cluster.etcd_cert.as_deref().zip(cluster.etcd_key.as_deref());
+        let mut etcd = EtcdConfig::new(self.etcd.clone());
+        if let Some(ca) = &self.etcd_ca {
+            let pair = self.etcd_cert.as_deref().zip(self.etcd_key.as_deref());
             let client_pem = pair.map(|(cert, key)| Ok::<_, ConfigError>((read(cert)?, read(key)?)));
             etcd.tls =
                 Some(Tls { ca_pem: read(ca)?, client_pem: client_pem.transpose()?, server_name: None });
         }
-        if let Some((user, path)) = cluster.etcd_user.as_ref().zip(cluster.etcd_password_file.as_deref()) {
+        if let Some((user, path)) = self.etcd_user.as_ref().zip(self.etcd_password_file.as_deref()) {
             let password = super::read(path)?;
             etcd.user = Some((user.clone(), password.lines().next().unwrap_or_default().to_owned()));
         }

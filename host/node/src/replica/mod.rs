@@ -51,7 +51,7 @@ pub use self::api::{
 pub(crate) use self::fetch::Incoming;
 pub use self::machine::Fault;
 pub use self::open::StartError;
-pub(crate) use self::open::{Member, Membership, Times};
+pub(crate) use self::open::{Member, Times};
 pub use self::options::ReplicaOptions;
 pub(crate) use self::outside::{Inbox, Outside};
 pub(crate) use self::shared::clock;
@@ -87,7 +87,7 @@ impl Replica {
         runtime: Runtime,
         metrics: Arc<Metrics>,
     ) -> Result<Replica, StartError> {
-        open::start(options, None, runtime, metrics, Membership::Alone)
+        open::start(options, None, runtime, metrics, None)
     }
 
     /// The same, with log and snapshots on a disk of the caller's: for tests with disks that fail.
@@ -100,7 +100,7 @@ impl Replica {
         runtime: Runtime,
         metrics: Arc<Metrics>,
     ) -> Result<Replica, StartError> {
-        open::start(options, Some(disk), runtime, metrics, Membership::Alone)
+        open::start(options, Some(disk), runtime, metrics, None)
     }
 
     /// Opens the data folder as that of a member of a group, recovers, and returns; whether it leads shows later.
@@ -113,7 +113,7 @@ impl Replica {
         metrics: Arc<Metrics>,
         member: Member,
     ) -> Result<Replica, StartError> {
-        open::start(options, None, runtime, metrics, Membership::Member(member))
+        open::start(options, None, runtime, metrics, Some(member))
     }
 
     /// Takes writes in. Never blocks: refusals come as answers. `stream` is a number unique to the caller's stream,
@@ -176,7 +176,7 @@ impl Replica {
 
     /// Why this replica does not do what only a leader does.
     pub(crate) fn not_leader(&self) -> WriteError {
-        WriteError::NotLeader { leader: self.shared.find_leader() }
+        self.shared.not_leader()
     }
 
     /// Its effect digest, and the entry behind which it was taken.

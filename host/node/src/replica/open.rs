@@ -119,15 +119,7 @@ pub enum StartError {
     Begin(WriteError),
 }
 
-/// Whom a replica shares its group with.
-pub(crate) enum Membership {
-    /// Nobody: it leads.
-    Alone,
-    /// The members that a coordinator's record lists.
-    Member(Member),
-}
-
-/// A replica's place in its group.
+/// A replica's place in a group that a coordinator keeps a record of. A replica without one is alone, and leads.
 pub(crate) struct Member {
     /// The Mortise cluster.
     pub(crate) cluster: u64,
@@ -206,7 +198,7 @@ pub(crate) fn start(
     disk: Option<Arc<dyn Disk>>,
     runtime: Runtime,
     metrics: Arc<Metrics>,
-    membership: Membership,
+    member: Option<Member>,
 ) -> Result<Replica, StartError> {
     let folder = DataFolder::open(&options.data)?;
     let disk = disk.unwrap_or_else(|| folder.disk());
@@ -232,12 +224,9 @@ pub(crate) fn start(
         );
     }
     let db = StateDb::open(&folder.state_path(), StateDbOptions::default())?;
-    let directory = match &membership {
-        Membership::Alone => Directory::default(),
-        Membership::Member(member) => member.directory.clone(),
-    };
+    let directory = member.as_ref().map(|member| member.directory.clone()).unwrap_or_default();
     let states = db.states()?;
-    let newest_state = states.last().copied().max(Some(current.state)).unwrap_or(current.state);
+    let newest_state = states.last().map_or(current.state, |last| current.state.max(*last));
     let tables = recover_tables(&options, &db, current.state, disk.as_ref(), &runtime, &log)?;
     let shared = Arc::new(Shared::new(
         options,
@@ -253,15 +242,10 @@ pub(crate) fn start(
     note_extent(&log, &shared);
     note_snapshot(&shared)?;
     let hard = SmallFile::new(shared.disk.clone(), HARD_STATE_FILE);
-    let fresh = match &membership {
-        Membership::Alone => None,
-        Membership::Member(member) => member.fresh,
-    };
+    let fresh = member.as_ref().and_then(|member| member.fresh);
     let mut stored = stored(&shared, &log, &hard, fresh)?;
-    if let Membership::Member(member) = &membership {
-        stored.intact &= !member.restored;
-    }
-    launch(shared, Files { log, hard, current }, stored, newest_state, membership)
+    stored.intact &= !member.as_ref().is_some_and(|member| member.restored);
+    launch(shared, Files { log, hard, current }, stored, newest_state, member)
 }
 
 /// What the data folder holds, as the core wants to know it.
@@ -369,7 +353,7 @@ fn launch(
     files: Files,
     stored: Stored,
     newest_state: StateId,
-    membership: Membership,
+    member: Option<Member>,
 ) -> Result<Replica, StartError> {
     // None of these channels has a bound of its own: writes are bounded by `InFlight`, entries by the writes in
     // them, and everything else by its caller waiting for an answer.
@@ -381,13 +365,13 @@ fn launch(
     let (started, waits) = oneshot::channel();
     let seed = getrandom::u64().map_err(StartError::Random)?;
     let inbox = Inbox::new(events.clone());
-    let (options, outside, waits): (Options, Arc<dyn Outside>, _) = match membership {
-        Membership::Alone => {
+    let (options, outside, waits): (Options, Arc<dyn Outside>, _) = match member {
+        None => {
             let boot = outside::boot_after(stored.hard.promised.boot);
             let options = Options::new(0, shared.group, outside::ALONE, boot, seed);
             (options, Arc::new(Alone::new(inbox, &stored.hard)?), Some(waits))
         }
-        Membership::Member(member) => {
+        Some(member) => {
             let options = Options {
                 beacon: member.times.beacon,
                 shrink_after: member.times.shrink_after,

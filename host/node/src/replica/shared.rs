@@ -43,7 +43,7 @@ pub(crate) struct Shared {
     discarded: Mutex<BTreeSet<StateId>>,
     /// Whether this replica leads, and serves.
     pub leads: AtomicBool,
-    /// The node whose leadership this replica follows; 0: none.
+    /// The other node whose leadership this replica follows; 0: none.
     pub leader: AtomicU64,
     /// Where the nodes are.
     directory: Directory,
@@ -180,6 +180,11 @@ impl Shared {
     pub(crate) fn find_leader(&self) -> Option<Leader> {
         let leader = NodeId(self.leader.load(Ordering::Relaxed));
         (leader != NodeId(0)).then(|| self.directory.find(leader))
+    }
+
+    /// Why a replica that does not lead takes no write.
+    pub(crate) fn not_leader(&self) -> WriteError {
+        WriteError::NotLeader { leader: self.find_leader() }
     }
 
     /// Notes why the replica stops. The first reason stays.

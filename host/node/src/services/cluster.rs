@@ -10,9 +10,8 @@ use mortise_proto::v1::cluster_server::Cluster;
 use mortise_proto::v1::{self, ErrorCode, ErrorDetail};
 use tonic::{Request, Response, Status};
 
-use super::errors;
 use crate::cluster::{GroupInfo, MemberInfo, Node, OperationError};
-use crate::replica::WriteError;
+use crate::replica::AdminError;
 
 pub(super) struct ClusterService {
     node: Arc<Node>,
@@ -35,10 +34,7 @@ impl From<OperationError> for ErrorDetail {
             OperationError::Refused(_) => Self::new(ErrorCode::FailedPrecondition, message),
             OperationError::NoSuchGroup(_) => Self::new(ErrorCode::NotFound, message),
             OperationError::Exists(_) => Self::new(ErrorCode::AlreadyExists, message),
-            OperationError::NotLeader(WriteError::NotLeader { leader }) => {
-                errors::not_leader(message, leader.map(|leader| leader.admin))
-            }
-            OperationError::NotLeader(error) => error.into(),
+            OperationError::NotLeader(error) => AdminError::Write(error).into(),
             OperationError::Coordination(_) => Self::new(ErrorCode::FailedPrecondition, message).retryable(),
             OperationError::Unknown => {
                 Self::new(ErrorCode::FailedPrecondition, message).retryable().effect_unknown()
@@ -64,7 +60,7 @@ impl Cluster for ClusterService {
         &self,
         _: Request<v1::ListGroupsRequest>,
     ) -> Result<Response<v1::ListGroupsResponse>, Status> {
-        let (groups, _) = self.node.look().await;
+        let (groups, _) = self.node.look();
         let groups = groups.iter().map(|(group, record)| to_group(*group, record)).collect();
         Ok(Response::new(v1::ListGroupsResponse { groups }))
     }
@@ -74,14 +70,13 @@ impl Cluster for ClusterService {
         request: Request<v1::ClusterStatusRequest>,
     ) -> Result<Response<v1::ClusterStatusResponse>, Status> {
         let wanted = request.into_inner().group;
-        let (groups, nodes) = self.node.look().await;
+        let (groups, nodes) = self.node.look();
         let mut told = Vec::new();
         for (group, record) in groups.into_iter().filter(|(group, _)| wanted == 0 || group.0 == wanted) {
             told.push(to_group_status(self.node.ask_members(group, record).await));
         }
         let nodes = nodes.into_iter().map(|(node, state)| {
-            let record = state.record.and_then(Result::ok).and_then(|seen| seen.record);
-            let addresses = record.map(|record| record.addresses).unwrap_or_default();
+            let addresses = state.addresses().cloned().unwrap_or_default();
             v1::NodeStatus {
                 node: node.0,
                 live: state.session.is_some(),

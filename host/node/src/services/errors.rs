@@ -91,7 +91,7 @@ impl From<AccessError> for ErrorDetail {
     }
 }
 
-pub(super) fn not_leader(message: String, hint: Option<String>) -> ErrorDetail {
+fn not_leader(message: String, hint: Option<String>) -> ErrorDetail {
     let detail = ErrorDetail::new(ErrorCode::NotLeader, message).retryable();
     ErrorDetail { leader_hint: hint.unwrap_or_default(), ..detail }
 }

@@ -181,7 +181,7 @@ impl Driver {
         let (logged, drafts) = (std::mem::take(&mut self.pending), std::mem::take(&mut self.drafts));
         let waiting: Vec<Waiters> = logged.into_iter().map(|pending| pending.waiters).collect();
         waiting.into_iter().for_each(|waiters| self.fail_released(waiters, &WriteError::LeadershipLost));
-        let refusal = self.not_leader();
+        let refusal = self.shared.not_leader();
         drafts.into_iter().for_each(|draft| self.fail_released(draft.waiters, &refusal));
     }
 
@@ -196,20 +196,15 @@ impl Driver {
     /// Shows everybody who leads.
     fn note_leader(&self) {
         self.shared.leads.store(self.serving, Ordering::Release);
-        let leader = self.core.leader().map_or(0, |leader| leader.0);
-        self.shared.leader.store(leader, Ordering::Release);
-    }
-
-    /// The error for who asks a node that does not lead.
-    pub(super) fn not_leader(&self) -> WriteError {
-        let leader = self.shared.find_leader();
-        WriteError::NotLeader { leader: leader.filter(|leader| leader.node != self.core.node()) }
+        // Nobody is sent here by this node itself.
+        let leader = self.core.leader().filter(|leader| *leader != self.core.node());
+        self.shared.leader.store(leader.map_or(0, |leader| leader.0), Ordering::Release);
     }
 
     /// The error for a proposal that the core refused.
     pub(super) fn refused(&self, refusal: Refusal) -> WriteError {
         match refusal {
-            Refusal::NotLeader { .. } => self.not_leader(),
+            Refusal::NotLeader { .. } => self.shared.not_leader(),
             Refusal::NotReady | Refusal::TimedOut | Refusal::Lost => WriteError::NotLeader { leader: None },
             Refusal::Overloaded => {
                 WriteError::Overloaded("too much is proposed and not committed: a member may be slow")

@@ -282,7 +282,7 @@ impl Driver {
         if !self.serving {
             let bytes = writes.iter().map(|write| write.payload.len()).sum();
             self.shared.in_flight.release(writes.len(), bytes);
-            return self.admission.refuse(&writes, sink, &self.not_leader());
+            return self.admission.refuse(&writes, sink, &self.shared.not_leader());
         }
         for (command, waiter) in self.admission.admit(writes, stream, sink) {
             self.draft_command(command, waiter);
@@ -316,7 +316,7 @@ impl Driver {
         }
         if !self.serving {
             // As above.
-            let _ = reply.send(Err(self.not_leader()));
+            let _ = reply.send(Err(self.shared.not_leader()));
             return;
         }
         let body = make(&mut self.numbers);
