@@ -1,4 +1,4 @@
-//! Builds plugins and bad guests to components.
+//! Builds plugins and bad guests to components, and has what several suites of tests load into them.
 //!
 //! ```text
 //! package ── cargo, profile guest, wasm32 ──▶ core module ── wit-component ──▶ target/plugins/NAME.wasm
@@ -14,6 +14,7 @@
 //! cargo decides what is fresh; asking it costs about 0.1 s, once for each package and process.
 
 mod bad_guest;
+pub mod flights;
 mod guest;
 mod hostile;
 pub mod toolchain;

@@ -6,7 +6,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use mortise_client::kv::Kv;
 use mortise_client::{Client, Options, WriterOptions, parse_endpoints};
 use mortise_cluster_kit::{LocalCluster, Setup};
@@ -106,9 +106,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Report> {
         links: false,
     };
     let mut cluster = LocalCluster::start(&setup)?;
-    let component = arguments.common.plugins().join("kv.wasm");
-    cluster.ok(&["plugin", "upload", component.to_str().context("the plugins' folder is no text")?])?;
-    cluster.ok(&["tenant", "create", "kv", "--plugin", "kv"])?;
+    cluster.create_tenant(&arguments.common.plugins(), "kv")?;
     let runtime = Runtime::new()?;
     let load = runtime.block_on(Load::start(&cluster))?;
     let (mut leader, mut follower, mut transfer) =

@@ -135,6 +135,16 @@ impl LocalCluster {
         outcome(&mut self.command(arguments))
     }
 
+    /// Uploads the plugin of this name, whose component lies in the folder `plugins`, and creates a tenant of the same name.
+    ///
+    /// # Errors
+    /// A command fails.
+    pub fn create_tenant(&self, plugins: &Path, name: &str) -> Result<()> {
+        let component = plugins.join(format!("{name}.wasm"));
+        self.ok(&["plugin", "upload", &component.display().to_string()])?;
+        self.ok(&["tenant", "create", name, "--plugin", name]).map(drop)
+    }
+
     /// The JSON that a command prints.
     ///
     /// # Errors
@@ -245,13 +255,4 @@ pub fn plugins() -> Result<PathBuf> {
         mortise_artifacts::component(package)?;
     }
     Ok(mortise_artifacts::workspace_root().join("target/plugins"))
-}
-
-/// The component of a shipped plugin.
-///
-/// # Errors
-/// It does not compile.
-pub fn plugin(name: &str) -> Result<PathBuf> {
-    let folder: &Path = &plugins()?;
-    Ok(folder.join(format!("{name}.wasm")))
 }

@@ -49,9 +49,7 @@ fn run(arguments: &Arguments) -> Result<()> {
     let setup = Setup { nodes, members: nodes, folder, settings: String::new(), links: false };
     let mut cluster = LocalCluster::start(&setup)?;
     for name in ["kv", "ledger"] {
-        let component = plugins()?.join(format!("{name}.wasm"));
-        cluster.ok(&["plugin", "upload", &component.display().to_string()])?;
-        cluster.ok(&["tenant", "create", name, "--plugin", name])?;
+        cluster.create_tenant(&plugins()?, name)?;
     }
     println!("ready: {} nodes, one group; logs and data are in {}", arguments.nodes, setup.folder.display());
     println!("  export MORTISE_ENDPOINT={}", cluster.endpoints());

@@ -1,33 +1,17 @@
 //! The main job: a slice of the 2013 New York flights into a ledger, with everything killed on the way.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::kit::{Node, folder};
+use mortise_artifacts::flights::{self, BALANCES, MAP, ROWS};
 
-/// One flight is one transfer of one plane from origin to destination; accounts are opened as they are met.
-const MAP: &str = r#"{"transfer": {"debit": "{origin}", "credit": "{dest}", "amount": 1, "key": "{#row}",
-    "open_missing": "unlimited"}}"#;
-/// What `tests/data/README.md` says.
-const BALANCES: [(&str, i64); 6] =
-    [("EWR", -1034), ("JFK", -1011), ("LGA", -962), ("ORD", 162), ("ATL", 143), ("LAX", 140)];
-const ROWS: u64 = 3007;
+use crate::kit::{Node, folder};
 
 /// How often the slice is repeated where something is to be killed before it is loaded.
 const REPEATS: u64 = 40;
 
-fn slice() -> String {
-    let path: PathBuf = mortise_artifacts::workspace_root().join("tests/data/flights-slice.csv");
-    path.to_str().unwrap().to_owned()
-}
-
-/// The slice, many times over.
-fn long_slice(folder: &Path) -> String {
-    let text = std::fs::read_to_string(slice()).unwrap();
-    let (header, rows) = text.split_once('\n').unwrap();
-    let path = folder.join("flights.csv");
-    std::fs::write(&path, format!("{header}\n{}", rows.repeat(REPEATS as usize))).unwrap();
+fn text(path: PathBuf) -> String {
     path.to_str().unwrap().to_owned()
 }
 
@@ -73,7 +57,7 @@ fn the_slice_loads_and_balances() {
     let folder = folder();
     let node = Node::start(&folder.path().join("data"));
     let resume = folder.path().join("resume").to_str().unwrap().to_owned();
-    node.ok(&load_arguments(&slice(), &resume));
+    node.ok(&load_arguments(&text(flights::slice()), &resume));
     check_balances(&node, 1);
     assert_eq!(commands(&node), ROWS);
 }
@@ -83,7 +67,7 @@ fn node_and_loader_are_killed_in_the_middle_and_nothing_is_lost_or_applied_twice
     let folder = folder();
     let data = folder.path().join("data");
     let resume = folder.path().join("resume").to_str().unwrap().to_owned();
-    let file = long_slice(folder.path());
+    let file = text(flights::repeated(folder.path(), REPEATS as usize).unwrap());
     for round in 1..=3 {
         let node = Node::start(&data);
         let before = commands(&node);

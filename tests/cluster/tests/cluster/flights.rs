@@ -2,15 +2,9 @@
 
 use std::process::{Child, Stdio};
 
-use mortise_cluster_kit::{LocalCluster, Setup, plugin};
+use mortise_artifacts::flights::{self, BALANCES, MAP, ROWS};
+use mortise_cluster_kit::{LocalCluster, Setup, plugins};
 
-/// One flight is one transfer of one plane from origin to destination; accounts are opened as they are met.
-const MAP: &str = r#"{"transfer": {"debit": "{origin}", "credit": "{dest}", "amount": 1, "key": "{#row}",
-    "open_missing": "unlimited"}}"#;
-/// What `tests/data/README.md` says.
-const BALANCES: [(&str, i64); 6] =
-    [("EWR", -1034), ("JFK", -1011), ("LGA", -962), ("ORD", 162), ("ATL", 143), ("LAX", 140)];
-const ROWS: u64 = 3007;
 /// How often the slice is repeated, so that there is time to kill somebody.
 const REPEATS: usize = 120;
 /// Kills, of the leader and of a follower by turns.
@@ -51,14 +45,9 @@ fn flights_load_while_nodes_are_killed_and_the_balances_are_exact_on_every_node(
         links: false,
     };
     let mut cluster = LocalCluster::start(&setup).unwrap();
-    cluster.ok(&["plugin", "upload", plugin("ledger").unwrap().to_str().unwrap()]).unwrap();
-    cluster.ok(&["tenant", "create", "ledger", "--plugin", "ledger"]).unwrap();
+    cluster.create_tenant(&plugins().unwrap(), "ledger").unwrap();
 
-    let slice = mortise_artifacts::workspace_root().join("tests/data/flights-slice.csv");
-    let text = std::fs::read_to_string(slice).unwrap();
-    let (header, rows) = text.split_once('\n').unwrap();
-    let file = folder.path().join("flights.csv");
-    std::fs::write(&file, format!("{header}\n{}", rows.repeat(REPEATS))).unwrap();
+    let file = flights::repeated(folder.path(), REPEATS).unwrap();
     let resume = folder.path().join("resume");
     let arguments =
         ["load", "ledger", file.to_str().unwrap(), "--map", MAP, "--resume-file", resume.to_str().unwrap()];

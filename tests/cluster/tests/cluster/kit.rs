@@ -1,6 +1,6 @@
 //! A cluster for one test.
 
-use mortise_cluster_kit::{LocalCluster, Setup, plugin};
+use mortise_cluster_kit::{LocalCluster, Setup, plugins};
 use tempfile::TempDir;
 
 /// A cluster of three, with a kv tenant of that name. The folder goes with it.
@@ -29,9 +29,7 @@ impl Kv {
         let settings = settings.to_owned();
         let setup = Setup { nodes, members: 3, folder: folder.path().to_owned(), settings, links };
         let cluster = LocalCluster::start(&setup).unwrap();
-        let component = plugin("kv").unwrap();
-        cluster.ok(&["plugin", "upload", component.to_str().unwrap()]).unwrap();
-        cluster.ok(&["tenant", "create", "kv", "--plugin", "kv"]).unwrap();
+        cluster.create_tenant(&plugins().unwrap(), "kv").unwrap();
         Self { cluster, _folder: folder }
     }
 
