@@ -92,10 +92,11 @@ pub(crate) fn bench(what: &str, arguments: &[String]) -> Result<()> {
     match what {
         "core" => {}
         "coordination" => setup::ensure(&[Need::Etcd])?,
+        "failover" => {
+            setup::ensure(&[Need::Etcd])?;
+            plugins()?;
+        }
         _ => plugins()?,
-    }
-    if what == "failover" {
-        setup::ensure(&[Need::Etcd])?;
     }
     if what == "single" {
         // The benchmark starts the binary that lies beside its own.
