@@ -197,13 +197,18 @@ impl Replica {
                     leader.on_snapshot_taken(shared);
                 }
             }
-            Event::SnapshotFetched(meta) => {
-                if let Role::Follower(follower) = &mut self.role
-                    && shared.on_snapshot_fetched(meta)
-                {
-                    follower.forget_match();
+            Event::SnapshotFetched(meta) => match (shared.take_fetched(&meta), &mut self.role) {
+                (Some(fetch), Role::Follower(follower)) => {
+                    if shared.install_if_wanted(fetch) {
+                        follower.forget_match();
+                    }
                 }
-            }
+                // It was let lead with what it has: that is the group's now.
+                (Some(_), Role::Elected(..) | Role::Leader(_) | Role::Halted) => {
+                    shared.happened(Rare::SnapshotDropped);
+                }
+                (None, _) => shared.dropped("a snapshot nobody asked for"),
+            },
             Event::SnapshotFailed => shared.fetch = None,
             Event::RecordRead { request, seen } => shared.on_record_read(request, seen),
             Event::RecordChanged(seen) => shared.on_record_changed(seen),

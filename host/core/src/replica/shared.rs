@@ -298,12 +298,14 @@ impl Shared {
         self.installing.is_some()
     }
 
-    /// A fetched snapshot: installs it if it is still wanted. Returns whether it was installed.
-    pub(super) fn on_snapshot_fetched(&mut self, meta: SnapshotMeta) -> bool {
-        let Some(fetch) = self.fetch.take_if(|fetch| fetch.meta == meta) else {
-            self.dropped("a snapshot nobody asked for");
-            return false;
-        };
+    /// This snapshot has come: whoever leads by now, it is not waited for any longer.
+    pub(super) fn take_fetched(&mut self, meta: &SnapshotMeta) -> Option<Fetch> {
+        self.fetch.take_if(|fetch| fetch.meta == *meta)
+    }
+
+    /// Installs a fetched snapshot if it is still wanted. Returns whether it was.
+    pub(super) fn install_if_wanted(&mut self, fetch: Fetch) -> bool {
+        let meta = fetch.meta;
         let generation = self.record().map(|record| record.generation);
         let reaches_log = meta.last.index >= self.log.base().index || meta.generation > self.hard.generation;
         let is_behind = meta.last.index > self.commit || (fetch.replace && reaches_log);
