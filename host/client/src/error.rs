@@ -103,6 +103,11 @@ impl ClientError {
         self.change(|inner| inner.took_effect = TookEffect::Unknown)
     }
 
+    /// The same, of something that was done.
+    pub(crate) fn with_effect(self) -> Self {
+        self.change(|inner| inner.took_effect = TookEffect::Yes)
+    }
+
     /// The same, of something that was not even tried.
     pub(crate) fn without_effect(self) -> Self {
         self.change(|inner| inner.took_effect = TookEffect::No)

@@ -9,16 +9,13 @@ pub use mortise_commands::kv::{KeyRange, RangeResponse, Record, Reply};
 use prost::Message;
 
 use crate::client::{Freshness, Tenant};
-use crate::error::{ClientError, ErrorKind};
+use crate::error::ClientError;
+use crate::typed::{Protobuf, Typed, unexpected};
 use crate::writer::Writer;
 
-/// A tenant that runs `kv`.
+/// A tenant that runs `kv`. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct Kv {
-    tenant: Tenant,
-    writer: Option<Writer>,
-    freshness: Freshness,
-}
+pub struct Kv(Typed<Protobuf<Command, Reply, Request, Response>>);
 
 /// What a key must hold for a compare-and-swap.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,31 +60,31 @@ impl Expected {
 impl Kv {
     /// Over the tenant itself: each write is one call; see [`Tenant::write`].
     pub fn new(tenant: Tenant) -> Self {
-        Self { tenant, writer: None, freshness: Freshness::default() }
+        Self(Typed::new(tenant))
     }
 
-    /// Over a writer: many writes can be in flight, each exactly once.
+    /// Over a writer of this tenant: many writes can be in flight, each exactly once.
     pub fn with_writer(tenant: Tenant, writer: Writer) -> Self {
-        Self { tenant, writer: Some(writer), freshness: Freshness::default() }
+        Self(Typed::with_writer(tenant, writer))
     }
 
     /// The same, but reads are as fresh as said here. Default: linearizable.
     #[must_use]
     pub fn reading(self, freshness: Freshness) -> Self {
-        Self { freshness, ..self }
+        Self(self.0.reading(freshness))
     }
 
     /// Sets a key, whatever it held. It vanishes after `ttl_ms` milliseconds, if that is not 0.
     ///
     /// # Errors
-    /// Those of a write; [`ErrorKind::Rejected`] as `kv.proto` lists. So for the others.
+    /// Those of a write; [`ErrorKind::Rejected`](crate::ErrorKind::Rejected) as `kv.proto` lists. So for the others.
     pub async fn put(
         &self,
         key: impl Into<Vec<u8>>,
         value: impl Into<Vec<u8>>,
         ttl_ms: u64,
     ) -> Result<Reply, ClientError> {
-        self.write(put(key, value, ttl_ms)).await
+        self.write(put_operation(key, value, ttl_ms)).await
     }
 
     /// Sets a key that must not be there.
@@ -101,7 +98,7 @@ impl Kv {
         ttl_ms: u64,
     ) -> Result<Reply, ClientError> {
         let put = PutIfAbsent { key: key.into(), value: value.into(), ttl_ms };
-        self.write(encode(command::Operation::PutIfAbsent(put))).await
+        self.write(command::Operation::PutIfAbsent(put)).await
     }
 
     /// Sets a key that holds what is expected.
@@ -117,7 +114,7 @@ impl Kv {
     ) -> Result<Reply, ClientError> {
         let condition = Some(expected.of(key.into()));
         let swap = CompareAndSwap { condition, value: value.into(), ttl_ms };
-        self.write(encode(command::Operation::CompareAndSwap(swap))).await
+        self.write(command::Operation::CompareAndSwap(swap)).await
     }
 
     /// Removes a key; the reply's `deleted` says whether it was there.
@@ -125,7 +122,7 @@ impl Kv {
     /// # Errors
     /// As [`Kv::put`].
     pub async fn delete(&self, key: impl Into<Vec<u8>>) -> Result<Reply, ClientError> {
-        self.write(encode(command::Operation::Delete(Delete { key: key.into() }))).await
+        self.write(command::Operation::Delete(Delete { key: key.into() })).await
     }
 
     /// Removes all keys of a range; `count`: the reply's `deleted` says how many. Where the range has no bound, it
@@ -136,7 +133,7 @@ impl Kv {
     pub async fn delete_range(&self, keys: KeyRange, count: bool) -> Result<Reply, ClientError> {
         let everything = keys == KeyRange::default();
         let delete = DeleteRange { keys: Some(keys), everything, count };
-        self.write(encode(command::Operation::DeleteRange(delete))).await
+        self.write(command::Operation::DeleteRange(delete)).await
     }
 
     /// Removes a key that holds what is expected.
@@ -150,7 +147,7 @@ impl Kv {
             conditions: vec![expected.of(key)],
             operations: vec![Operation { operation: Some(delete) }],
         };
-        self.write(encode(command::Operation::Batch(batch))).await
+        self.write(command::Operation::Batch(batch)).await
     }
 
     /// Reads a key; `None` where it is not there.
@@ -160,7 +157,7 @@ impl Kv {
     pub async fn get(&self, key: impl Into<Vec<u8>>) -> Result<Option<Record>, ClientError> {
         match self.query(request::Operation::Get(Get { key: key.into() })).await? {
             response::Result::Get(get) => Ok(get.record),
-            response::Result::Range(_) => Err(not_kv()),
+            response::Result::Range(_) => Err(unexpected()),
         }
     }
 
@@ -173,34 +170,24 @@ impl Kv {
         let range = Range { keys: Some(keys), limit, reverse, keys_only, count_only, after };
         match self.query(request::Operation::Range(range)).await? {
             response::Result::Range(range) => Ok(range),
-            response::Result::Get(_) => Err(not_kv()),
+            response::Result::Get(_) => Err(unexpected()),
         }
     }
 
-    async fn write(&self, command: Bytes) -> Result<Reply, ClientError> {
-        let reply = match &self.writer {
-            Some(writer) => writer.write(command).await?,
-            None => self.tenant.write(command).await?.reply,
-        };
-        Reply::decode(reply).map_err(|_| not_kv().effect_unknown())
+    async fn write(&self, operation: command::Operation) -> Result<Reply, ClientError> {
+        self.0.write(&Command { operation: Some(operation) }).await
     }
 
     async fn query(&self, operation: request::Operation) -> Result<response::Result, ClientError> {
-        let request = Request { operation: Some(operation) }.encode_to_vec();
-        let answer = self.tenant.query_fresh(request, self.freshness).await?;
-        Response::decode(answer.response).ok().and_then(|response| response.result).ok_or_else(not_kv)
+        self.0.query(&Request { operation: Some(operation) }).await?.result.ok_or_else(unexpected)
     }
 }
 
 /// The command that [`Kv::put`] sends, for a [`Writer`] that carries many.
 pub fn put(key: impl Into<Vec<u8>>, value: impl Into<Vec<u8>>, ttl_ms: u64) -> Bytes {
-    encode(command::Operation::Put(Put { key: key.into(), value: value.into(), ttl_ms }))
+    Command { operation: Some(put_operation(key, value, ttl_ms)) }.encode_to_vec().into()
 }
 
-fn encode(operation: command::Operation) -> Bytes {
-    Command { operation: Some(operation) }.encode_to_vec().into()
-}
-
-fn not_kv() -> ClientError {
-    ClientError::new(ErrorKind::Protocol, "the answer is none of kv's: does the tenant run another plugin?")
+fn put_operation(key: impl Into<Vec<u8>>, value: impl Into<Vec<u8>>, ttl_ms: u64) -> command::Operation {
+    command::Operation::Put(Put { key: key.into(), value: value.into(), ttl_ms })
 }

@@ -15,7 +15,7 @@
 //! - [`Client`] and [`Tenant`]: data. [`Writer`]: many writes in flight, each exactly once.
 //! - [`AdminClient`]: tenants, plugins, profile, snapshots, status.
 //! - [`ClusterClient`]: groups, their members, who leads them.
-//! - [`kv::Kv`]: the commands of the shipped `kv` plugin, typed.
+//! - [`kv::Kv`], [`ledger::Ledger`]: the commands of the shipped plugins as functions; [`typed`]: those of any plugin.
 //! - `load` (a feature): CSV and NDJSON files through a [`Writer`].
 //!
 //! Every error is a [`ClientError`], which says whether the call took effect.
@@ -27,11 +27,13 @@ pub mod cluster;
 mod connection;
 mod error;
 pub mod kv;
+pub mod ledger;
 #[cfg(feature = "load")]
 pub mod load;
 mod options;
 mod routes;
 mod trail;
+pub mod typed;
 pub mod writer;
 
 pub use admin::AdminClient;

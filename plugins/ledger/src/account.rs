@@ -1,35 +1,11 @@
 //! Accounts.
 
+use mortise_commands::ledger::{AccountInfo, Close, Open, Overdraft};
 use mortise_sdk::{Context, Rejection, Transaction, View};
 use serde::{Deserialize, Serialize};
 
-use crate::message::{AccountInfo, Close, Open};
-
 /// Most bytes of an account's name.
 const NAME_BYTES_MAX: usize = 128;
-
-/// How far below 0 an account may go.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Overdraft {
-    /// Not at all.
-    #[default]
-    None,
-    /// By so much: `{"limit": 500}`.
-    Limit(u64),
-    /// As far as 64 bits go.
-    Unlimited,
-}
-
-impl Overdraft {
-    fn allows(self, balance: i64) -> bool {
-        match self {
-            Self::None => balance >= 0,
-            Self::Limit(limit) => i128::from(balance) >= -i128::from(limit),
-            Self::Unlimited => true,
-        }
-    }
-}
 
 /// An account, as stored at `a` and its name.
 ///

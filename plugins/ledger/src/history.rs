@@ -1,11 +1,11 @@
 //! Which transfers moved an account: an index from `h`, the account's name, a zero byte and the transfer's number
 //! (big endian, so that it sorts) to nothing. The transfer itself says the rest.
 
+use mortise_commands::ledger::{HistoryEntry, Order, Response, TransferRecord};
 use mortise_sdk::{Direction, KeyRange, Rejection, Transaction, View};
 
 use crate::account::Account;
-use crate::message::{HistoryEntry, Order, Response};
-use crate::transfer::{Record, transfer_key};
+use crate::transfer::transfer_key;
 
 /// Notes that the transfer `id` moved the account.
 pub(crate) fn add(tx: &mut Transaction<'_>, account: &str, id: u64) {
@@ -44,7 +44,7 @@ pub(crate) fn page(
 }
 
 fn entry(account: &str, id: u64, stored: Vec<u8>) -> Result<HistoryEntry, Rejection> {
-    let record: Record = mortise_sdk::read_json(&stored)?;
+    let record: TransferRecord = mortise_sdk::read_json(&stored)?;
     let (counterparty, change, balance) = match record.debit == account {
         true => (record.credit, -record.amount, record.debit_balance),
         false => (record.debit, record.amount, record.credit_balance),

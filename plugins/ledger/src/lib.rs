@@ -1,6 +1,6 @@
 //! Double-entry accounts: every amount that reaches an account leaves another, so that all balances together are 0.
 //!
-//! Commands and requests are JSON; [`message`] says what each means. In short:
+//! Commands and requests are JSON; [`mortise_commands::ledger`] says what each means. In short:
 //!
 //! ```json
 //! {"open": {"account": "ann", "overdraft": {"limit": 500}}}
@@ -26,15 +26,11 @@
 
 mod account;
 mod history;
-pub mod message;
 mod query;
 mod transfer;
 
+use mortise_commands::ledger::{Command, Open, Overdraft, Reply, Request, Response, Transfer};
 use mortise_sdk::{Context, Json, Plugin, Rejection, Transaction, View, export_plugin};
-
-pub use account::Overdraft;
-use message::{Command, Open, Reply, Request, Response, Transfer};
-pub use transfer::Record;
 
 /// The plugin.
 pub struct Ledger;

@@ -1,11 +1,11 @@
 //! Requests.
 
+use mortise_commands::ledger::{Request, Response, Totals, TransferInfo};
 use mortise_sdk::{KeyRange, Rejection, View};
 
 use crate::account::{Account, account_key};
-use crate::history;
-use crate::message::{Request, Response, Totals, TransferInfo};
-use crate::transfer::{Record, id_of_key};
+use crate::transfer::id_of_key;
+use crate::{history, transfer};
 
 /// Most records of a page.
 const LIMIT_MAX: usize = 1000;
@@ -23,12 +23,12 @@ pub(crate) fn query(view: &View<'_>, request: Request) -> Result<Response, Rejec
         Request::Accounts { prefix, after, limit } => accounts(view, &prefix, after, check_limit(limit)?),
         Request::Totals { after } => totals(view, after),
         Request::Transfer { id } => {
-            Ok(Response::Transfer(TransferInfo { id, record: Record::get(view, id)? }))
+            Ok(Response::Transfer(TransferInfo { id, record: transfer::get(view, id)? }))
         }
         Request::TransferByKey { key } => {
             let missing = || Rejection::missing("unknown_key", "no transfer used this key");
             let id = id_of_key(view, &key)?.ok_or_else(missing)?;
-            Ok(Response::Transfer(TransferInfo { id, record: Record::get(view, id)? }))
+            Ok(Response::Transfer(TransferInfo { id, record: transfer::get(view, id)? }))
         }
         Request::History { account, order, after, limit } => {
             history::page(view, &account, order, after, check_limit(limit)?)

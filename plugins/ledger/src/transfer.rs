@@ -1,66 +1,31 @@
 //! Transfers and their reversal: the only code that changes balances.
 
+use mortise_commands::ledger::{Overdraft, Receipt, Transfer, TransferRecord, Void};
 use mortise_sdk::{Context, Rejection, Transaction, View};
-use serde::{Deserialize, Serialize};
 
-use crate::account::{Account, Overdraft, check_name, unknown};
+use crate::account::{Account, check_name, unknown};
 use crate::history;
-use crate::message::{Receipt, Transfer, Void};
 
 /// Most bytes of an idempotency key.
 const KEY_BYTES_MAX: usize = 256;
 /// Most bytes of a memo.
 const MEMO_BYTES_MAX: usize = 1024;
 
-/// A transfer, as stored at `t` and its number.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Record {
-    /// The account that the amount left.
-    pub debit: String,
-    /// The account that it reached.
-    pub credit: String,
-    /// How much.
-    pub amount: i64,
-    /// Its idempotency key.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub key: Option<String>,
-    /// For people.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub memo: String,
-    /// Who asked for it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub by: Option<String>,
-    /// Log time in milliseconds since 1970-01-01 UTC.
-    pub time_ms: u64,
-    /// Balance of the debited account just after it.
-    pub debit_balance: i64,
-    /// Balance of the credited account just after it.
-    pub credit_balance: i64,
-    /// The transfer that this one reverses.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub voids: Option<u64>,
-    /// The transfer that reversed this one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub voided_by: Option<u64>,
+/// The transfer with this number.
+pub(crate) fn get(view: &View<'_>, id: u64) -> Result<TransferRecord, Rejection> {
+    let missing = || Rejection::missing("unknown_transfer", format!("there is no transfer {id}"));
+    view.get_json(&transfer_key(id))?.ok_or_else(missing)
 }
 
-impl Record {
-    /// The transfer with this number.
-    pub(crate) fn get(view: &View<'_>, id: u64) -> Result<Self, Rejection> {
-        let missing = || Rejection::missing("unknown_transfer", format!("there is no transfer {id}"));
-        view.get_json(&transfer_key(id))?.ok_or_else(missing)
-    }
+fn receipt(record: &TransferRecord, id: u64) -> Receipt {
+    Receipt { transfer: id, debit_balance: record.debit_balance, credit_balance: record.credit_balance }
+}
 
-    fn receipt(&self, id: u64) -> Receipt {
-        Receipt { transfer: id, debit_balance: self.debit_balance, credit_balance: self.credit_balance }
-    }
-
-    fn says(&self, transfer: &Transfer) -> bool {
-        self.debit == transfer.debit
-            && self.credit == transfer.credit
-            && self.amount == transfer.amount
-            && self.memo == transfer.memo
-    }
+fn says(record: &TransferRecord, transfer: &Transfer) -> bool {
+    record.debit == transfer.debit
+        && record.credit == transfer.credit
+        && record.amount == transfer.amount
+        && record.memo == transfer.memo
 }
 
 /// The number of the transfer that used the idempotency key.
@@ -80,9 +45,9 @@ pub(crate) fn transfer(
 ) -> Result<Receipt, Rejection> {
     if let Some(key) = &transfer.key {
         if let Some(id) = id_of_key(tx, key)? {
-            let first = Record::get(tx, id)?;
-            return match first.says(&transfer) {
-                true => Ok(first.receipt(id)),
+            let first = get(tx, id)?;
+            return match says(&first, &transfer) {
+                true => Ok(receipt(&first, id)),
                 false => Err(Rejection::conflict(
                     "key_reused",
                     format!("transfer {id} used this key, and said something else"),
@@ -96,7 +61,7 @@ pub(crate) fn transfer(
 }
 
 pub(crate) fn void(tx: &mut Transaction<'_>, context: &Context, void: Void) -> Result<Receipt, Rejection> {
-    let mut voided = Record::get(tx, void.transfer)?;
+    let mut voided = get(tx, void.transfer)?;
     if let Some(by) = voided.voided_by {
         let message = format!("transfer {} was voided by {by}", void.transfer);
         return Err(Rejection::conflict("already_voided", message));
@@ -107,7 +72,7 @@ pub(crate) fn void(tx: &mut Transaction<'_>, context: &Context, void: Void) -> R
     }
     voided.voided_by = Some(context.sequence);
     tx.put_json(&transfer_key(void.transfer), &voided)?;
-    let Record { debit, credit, amount, .. } = voided;
+    let TransferRecord { debit, credit, amount, .. } = voided;
     let reverse = Entry {
         debit: credit,
         credit: debit,
@@ -176,7 +141,7 @@ fn post(
     let id = context.sequence;
     history::add(tx, &entry.debit, id);
     history::add(tx, &entry.credit, id);
-    let record = Record {
+    let record = TransferRecord {
         debit: entry.debit,
         credit: entry.credit,
         amount: entry.amount,
@@ -190,7 +155,7 @@ fn post(
         voided_by: None,
     };
     tx.put_json(&transfer_key(id), &record)?;
-    Ok(record.receipt(id))
+    Ok(receipt(&record, id))
 }
 
 fn key_key(key: &str) -> Vec<u8> {

@@ -3,8 +3,8 @@
 
 use std::collections::BTreeMap;
 
-use mortise_plugin_ledger::message::*;
-use mortise_plugin_ledger::{Ledger, Overdraft};
+use mortise_commands::ledger::*;
+use mortise_plugin_ledger::Ledger;
 use mortise_sdk::{Context, Memory};
 use proptest::prelude::*;
 

@@ -1,8 +1,7 @@
-//! What the ledger understands and answers, as JSON. An unknown field is an error, so that a misspelt one is noticed.
+//! What the `ledger` plugin understands and answers, as JSON. An unknown field is an error, so that a misspelt one is
+//! noticed.
 
 use serde::{Deserialize, Serialize};
-
-use crate::account::Overdraft;
 
 /// A write, for example `{"open": {"account": "ann"}}`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -16,6 +15,30 @@ pub enum Command {
     Void(Void),
     /// Ends an account whose balance is 0. Its history stays; its name is not used again.
     Close(Close),
+}
+
+/// How far below 0 an account may go.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Overdraft {
+    /// Not at all.
+    #[default]
+    None,
+    /// By so much: `{"limit": 500}`.
+    Limit(u64),
+    /// As far as 64 bits go.
+    Unlimited,
+}
+
+impl Overdraft {
+    /// Whether an account may go down to this balance.
+    pub fn allows(self, balance: i64) -> bool {
+        match self {
+            Self::None => balance >= 0,
+            Self::Limit(limit) => i128::from(balance) >= -i128::from(limit),
+            Self::Unlimited => true,
+        }
+    }
 }
 
 /// See [`Command::Open`].
@@ -49,6 +72,14 @@ pub struct Transfer {
     /// Opens an account that is not there with this overdraft policy, instead of refusing the transfer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub open_missing: Option<Overdraft>,
+}
+
+impl Transfer {
+    /// One without idempotency key and memo, between accounts that must be there.
+    pub fn new(debit: impl Into<String>, credit: impl Into<String>, amount: i64) -> Self {
+        let (debit, credit) = (debit.into(), credit.into());
+        Self { debit, credit, amount, key: None, memo: String::new(), open_missing: None }
+    }
 }
 
 /// See [`Command::Void`].
@@ -236,7 +267,39 @@ pub struct TransferInfo {
     pub id: u64,
     /// What it moved.
     #[serde(flatten)]
-    pub record: crate::transfer::Record,
+    pub record: TransferRecord,
+}
+
+/// What a transfer moved, and what came of it. The plugin keeps it in this form.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TransferRecord {
+    /// The account that the amount left.
+    pub debit: String,
+    /// The account that it reached.
+    pub credit: String,
+    /// How much.
+    pub amount: i64,
+    /// Its idempotency key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
+    /// For people.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub memo: String,
+    /// Who asked for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
+    /// Log time in milliseconds since 1970-01-01 UTC.
+    pub time_ms: u64,
+    /// Balance of the debited account just after it.
+    pub debit_balance: i64,
+    /// Balance of the credited account just after it.
+    pub credit_balance: i64,
+    /// The transfer that this one reverses.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub voids: Option<u64>,
+    /// The transfer that reversed this one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub voided_by: Option<u64>,
 }
 
 /// What a transfer did to an account.
