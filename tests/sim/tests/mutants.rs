@@ -14,7 +14,7 @@ use mortise_sim::{Run, Scenario, run};
 /// them: `AnswersUnfenced`, `CommitBeforeStart` and `LostBelowEpoch`; and `MatchOnce`, which does no harm, as the model shows.
 const MUTANTS: &[(Mutant, Option<&str>, u64)] = &[
     (Mutant::LeaseWhileElecting, None, 500),
-    (Mutant::SessionDeposes, Some("coordinator"), 600),
+    (Mutant::SessionDeposes, Some("transfers"), 800),
     (Mutant::LeaseFromAnswer, Some("transfers"), 600),
     (Mutant::CommitBeforeShrink, Some("network"), 50),
     (Mutant::RaiseSetsOnAnswer, Some("coordinator"), 50),

@@ -102,7 +102,8 @@ impl Shared {
         check_furthest(&newest, &own, &memories)?;
         let recorded = latest.record.as_ref().map_or(Epoch(0), |record| record.epoch);
         let known = memories.iter().map(|memory| memory.epoch).max().unwrap_or_default();
-        let epoch = newest.epoch.max(recorded).max(known).next();
+        let epoch = newest.epoch.max(recorded).max(known);
+        let epoch = Epoch(epoch.0.saturating_add(UNHEARD_EPOCHS_MAX));
         let (me, boot, nonce) = (self.me(), self.options.boot, self.nonce());
         let mut record = newest.begin_anew(me, epoch, boot, lease, nonce);
         let generation = latest.record.as_ref().map_or(newest.generation, |other| other.generation);
@@ -111,6 +112,11 @@ impl Shared {
         Ok((record, latest.expectation()))
     }
 }
+
+/// More leaderships than can have left no trace: one a second for a day. Whoever led may have lost its copy, the
+/// coordinator its records, and nobody else have heard of it; but its tokens are out there, and a token of an epoch must not
+/// name an entry of another history.
+const UNHEARD_EPOCHS_MAX: u64 = 100_000;
 
 /// Whether a node that has seen `seen` believes `latest`, or will as soon as it reads it.
 fn is_newer(latest: &Seen, seen: &Seen) -> bool {
