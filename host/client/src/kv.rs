@@ -30,6 +30,40 @@ pub enum Expected {
     Value(Vec<u8>),
 }
 
+/// A part of a [`Kv::batch`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Write {
+    /// As [`Kv::put`].
+    Put {
+        /// The key.
+        key: Vec<u8>,
+        /// What it is to hold.
+        value: Vec<u8>,
+        /// Milliseconds until it vanishes; 0: it stays.
+        ttl_ms: u64,
+    },
+    /// As [`Kv::delete`].
+    Delete {
+        /// The key.
+        key: Vec<u8>,
+    },
+    /// As [`Kv::delete_range`], without counting.
+    DeleteRange {
+        /// The keys.
+        keys: KeyRange,
+    },
+}
+
+impl From<Write> for operation::Operation {
+    fn from(write: Write) -> Self {
+        match write {
+            Write::Put { key, value, ttl_ms } => Self::Put(Put { key, value, ttl_ms }),
+            Write::Delete { key } => Self::Delete(Delete { key }),
+            Write::DeleteRange { keys } => Self::DeleteRange(delete_range(keys, false)),
+        }
+    }
+}
+
 /// How to read a range.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RangeOptions {
@@ -131,9 +165,7 @@ impl Kv {
     /// # Errors
     /// As [`Kv::put`].
     pub async fn delete_range(&self, keys: KeyRange, count: bool) -> Result<Reply, ClientError> {
-        let everything = keys == KeyRange::default();
-        let delete = DeleteRange { keys: Some(keys), everything, count };
-        self.write(command::Operation::DeleteRange(delete)).await
+        self.write(command::Operation::DeleteRange(delete_range(keys, count))).await
     }
 
     /// Removes a key that holds what is expected.
@@ -142,10 +174,21 @@ impl Kv {
     /// As [`Kv::put`]; rejected as `compare_failed` where it holds something else.
     pub async fn delete_if(&self, key: impl Into<Vec<u8>>, expected: Expected) -> Result<Reply, ClientError> {
         let key = key.into();
-        let delete = operation::Operation::Delete(Delete { key: key.clone() });
+        self.batch([(key.clone(), expected)], [Write::Delete { key }]).await
+    }
+
+    /// Several writes as one: where all conditions hold, all are done, in order; else none.
+    ///
+    /// # Errors
+    /// As [`Kv::put`]; rejected as `compare_failed` where a condition does not hold.
+    pub async fn batch(
+        &self,
+        conditions: impl IntoIterator<Item = (Vec<u8>, Expected)>,
+        writes: impl IntoIterator<Item = Write>,
+    ) -> Result<Reply, ClientError> {
         let batch = Batch {
-            conditions: vec![expected.of(key)],
-            operations: vec![Operation { operation: Some(delete) }],
+            conditions: conditions.into_iter().map(|(key, expected)| expected.of(key)).collect(),
+            operations: writes.into_iter().map(|write| Operation { operation: Some(write.into()) }).collect(),
         };
         self.write(command::Operation::Batch(batch)).await
     }
@@ -190,4 +233,9 @@ pub fn put(key: impl Into<Vec<u8>>, value: impl Into<Vec<u8>>, ttl_ms: u64) -> B
 
 fn put_operation(key: impl Into<Vec<u8>>, value: impl Into<Vec<u8>>, ttl_ms: u64) -> command::Operation {
     command::Operation::Put(Put { key: key.into(), value: value.into(), ttl_ms })
+}
+
+fn delete_range(keys: KeyRange, count: bool) -> DeleteRange {
+    let everything = keys == KeyRange::default();
+    DeleteRange { keys: Some(keys), everything, count }
 }

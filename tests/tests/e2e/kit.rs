@@ -96,6 +96,21 @@ impl Node {
         (output.status.code().unwrap(), String::from_utf8_lossy(&output.stderr).into_owned())
     }
 
+    /// Where it serves data.
+    pub(crate) fn endpoint(&self) -> &str {
+        &self.endpoint
+    }
+
+    /// The same, without the scheme: to start another there.
+    pub(crate) fn address(&self) -> String {
+        self.endpoint.replace("http://", "")
+    }
+
+    /// Where it serves administration, as above.
+    pub(crate) fn admin_address(&self) -> String {
+        self.admin.replace("http://", "")
+    }
+
     /// kill −9.
     pub(crate) fn kill(mut self) {
         self.child.kill().unwrap();
@@ -124,8 +139,13 @@ impl Drop for Node {
 
 /// `mortise dev` on free ports.
 pub(crate) fn dev(data: &Path) -> Command {
+    dev_at(data, "127.0.0.1:0", "127.0.0.1:0")
+}
+
+/// The same, on these.
+pub(crate) fn dev_at(data: &Path, address: &str, admin_address: &str) -> Command {
     let mut command = Command::new(binary());
-    command.args(["dev", "--address", "127.0.0.1:0", "--admin-address", "127.0.0.1:0", "--plugins"]);
+    command.args(["dev", "--address", address, "--admin-address", admin_address, "--plugins"]);
     command.arg(plugins()).arg("--data").arg(data);
     command
 }

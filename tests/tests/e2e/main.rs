@@ -5,6 +5,7 @@
 
 mod commands;
 mod events;
+mod examples;
 mod kit;
 mod load;
 mod processes;

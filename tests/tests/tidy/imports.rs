@@ -31,6 +31,7 @@ const SIBLINGS: &[(&str, &[&str])] = &[
     ("mortise-plugin-ledger", PLUGIN),
     ("mortise-example-counter", PLUGIN),
     ("mortise-example-flights", &["mortise-client", "mortise-commands", "mortise-core", "mortise-proto"]),
+    ("mortise-example-clients", &["mortise-client", "mortise-commands", "mortise-core", "mortise-proto"]),
     ("mortise-hostile", &[]),
     ("mortise-artifacts", &[]),
     ("mortise-etcd-kit", &["mortise-artifacts"]),
