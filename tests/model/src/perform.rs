@@ -130,7 +130,7 @@ impl Step<'_> {
         if let Some(token) = self.world.history.tokens.iter_mut().find(|token| token.at == at) {
             token.asked = Some((node, id));
         }
-        self.feed(node, Event::AskFate { id, token: at });
+        self.feed(node, Event::AskFate { id, token: at, deadline: MonoTime::MAX });
     }
 
     fn read(&mut self, node: NodeId) {

@@ -28,6 +28,8 @@ pub enum Event {
         id: RequestId,
         /// What the client was given.
         token: Position,
+        /// When the client stops waiting: what is pending then is answered with [`super::Refusal::TimedOut`].
+        deadline: MonoTime,
     },
     /// An operator's wish. Answered by [`super::Effect::Operator`].
     Operator {

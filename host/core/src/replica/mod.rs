@@ -162,8 +162,8 @@ impl Replica {
                 Role::Elected(..) => shared.refuse_read(read.id, Refusal::NotReady),
                 Role::Halted => {}
             },
-            Event::AskFate { id, token } => match &mut self.role {
-                Role::Leader(leader) => leader.ask_fate(shared, id, token),
+            Event::AskFate { id, token, deadline } => match &mut self.role {
+                Role::Leader(leader) => leader.ask_fate(shared, id, token, deadline),
                 _ => {
                     let (refusal, shared) = (self.not_leader(), &mut self.shared);
                     let gone = shared.breaks(Mutant::LostOnTruncation) && !shared.log.holds(token);

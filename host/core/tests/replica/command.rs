@@ -120,7 +120,12 @@ pub(crate) enum Command {
         deadline: Option<u64>,
     },
     /// A client asks for the fate of a token, `epoch.index`.
-    Ask(Node, String),
+    Ask {
+        node: Node,
+        token: String,
+        #[arg(key)]
+        deadline: Option<u64>,
+    },
 
     /// An operator asks the node to hand the leadership to another.
     Transfer(Node, Node),

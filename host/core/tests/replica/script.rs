@@ -78,7 +78,7 @@ fn perform(world: &mut World, told: &Command) -> Result<(), Box<dyn Error>> {
         }
         Command::Trace(topics) => world.shown.extend(topics),
         Command::Quiet => world.shown.clear(),
-        Command::Write { .. } | Command::WriteGarbage(_) | Command::Read { .. } | Command::Ask(..) => {
+        Command::Write { .. } | Command::WriteGarbage(_) | Command::Read { .. } | Command::Ask { .. } => {
             ask(world, told)?;
         }
         Command::Transfer(Node(node), Node(to)) => operate(world, *node, OperatorCommand::Transfer(*to)),
@@ -156,9 +156,10 @@ fn ask(world: &mut World, told: &Command) -> Result<(), Box<dyn Error>> {
             let deadline = MonoTime(world.now + deadline.unwrap_or(1000) * 1000);
             world.step(*node, Event::Read(Read { id, freshness, deadline }));
         }
-        Command::Ask(Node(node), token) => {
+        Command::Ask { node: Node(node), token, deadline } => {
             let id = world.request(format!("token {token}"));
-            world.step(*node, Event::AskFate { id, token: position(token)? });
+            let deadline = MonoTime(world.now + deadline.unwrap_or(1000) * 1000);
+            world.step(*node, Event::AskFate { id, token: position(token)?, deadline });
         }
         _ => {}
     }

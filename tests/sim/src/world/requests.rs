@@ -48,7 +48,8 @@ impl World {
             }
             Wish::Fate { token, .. } => {
                 let number = self.register(id, request);
-                self.step(id, Event::AskFate { id: number, token })
+                let Some(deadline) = self.deadline(id) else { return Ok(()) };
+                self.step(id, Event::AskFate { id: number, token, deadline })
             }
         }
     }
@@ -285,13 +286,17 @@ impl World {
         }
     }
 
+    /// When the client of a request that arrives now stops waiting, by the node's clock.
+    fn deadline(&self, id: NodeId) -> Option<MonoTime> {
+        let node = self.node(id);
+        let process = node.process.as_ref()?;
+        Some(process.clock(self.now, node.drift).after(self.unit))
+    }
+
     // --- Reads.
 
     fn ask_to_read(&mut self, id: NodeId, number: RequestId, freshness: Freshness) -> Checked {
-        let node = self.node(id);
-        let Some(process) = &node.process else { return Ok(()) };
-        let patience = self.unit;
-        let deadline = process.clock(self.now, node.drift).after(patience);
+        let Some(deadline) = self.deadline(id) else { return Ok(()) };
         self.step(id, Event::Read(Read { id: number, freshness, deadline }))
     }
 

@@ -4,7 +4,7 @@ use super::Leader;
 use crate::group::{Incarnation, NodeId};
 use crate::ids::{Epoch, LogIndex};
 use crate::replica::effect::{Effect, Fate, Notice, Rare, Refusal};
-use crate::replica::event::RequestId;
+use crate::replica::event::{MonoTime, RequestId};
 use crate::replica::message::Position;
 use crate::replica::mutants::Mutant;
 use crate::replica::shared::Shared;
@@ -55,28 +55,37 @@ impl Leader {
         }
     }
 
-    pub(in crate::replica) fn ask_fate(&mut self, shared: &mut Shared, id: RequestId, token: Position) {
+    pub(in crate::replica) fn ask_fate(
+        &mut self,
+        shared: &mut Shared,
+        id: RequestId,
+        token: Position,
+        deadline: MonoTime,
+    ) {
         if self.fates.len() >= shared.options.waiting_max {
             return shared.effects.push(Effect::Fate { id, result: Err(Refusal::Overloaded) });
         }
-        self.fates.push((id, token));
+        self.fates.push((id, token, deadline));
         self.decide_fates(shared);
     }
 
-    fn decide_fates(&mut self, shared: &mut Shared) {
+    pub(super) fn decide_fates(&mut self, shared: &mut Shared) {
         if self.fates.is_empty() {
             return;
         }
         let decided: Vec<_> = self
             .fates
-            .extract_if(.., |(_, token)| is_decidable(self.epoch, self.start, shared, *token))
+            .extract_if(.., |(_, token, _)| is_decidable(self.epoch, self.start, shared, *token))
             .collect();
-        for (id, token) in decided {
+        for (id, token, _) in decided {
             let result = self.fate(shared, token);
             if result == Fate::Lost {
                 shared.happened(Rare::TokenLost);
             }
             shared.effects.push(Effect::Fate { id, result: Ok(result) });
+        }
+        for (id, ..) in self.fates.extract_if(.., |(_, _, deadline)| *deadline <= shared.now) {
+            shared.effects.push(Effect::Fate { id, result: Err(Refusal::TimedOut) });
         }
     }
 

@@ -46,8 +46,8 @@ pub(super) struct Leader {
     uncommitted_bytes: usize,
     /// `ack = leader` proposals that are not durable here.
     to_acknowledge: VecDeque<(RequestId, Position)>,
-    /// Questions about tokens that cannot be decided yet.
-    fates: Vec<(RequestId, Position)>,
+    /// Questions about tokens that cannot be decided yet, with their deadlines.
+    fates: Vec<(RequestId, Position, MonoTime)>,
     /// Questions of followers that wait for a confirmation: who, which, the round, the commit index.
     questions: VecDeque<(NodeId, u64, u64, LogIndex)>,
     handover: Option<Handover>,
@@ -125,7 +125,7 @@ impl Leader {
     pub(super) fn step_down(self, shared: &mut Shared) {
         let leader = shared.hard.promised.leader.filter(|leader| *leader != shared.me());
         let refusal = Refusal::NotLeader { leader };
-        for (id, _) in self.fates {
+        for (id, ..) in self.fates {
             shared.effects.push(Effect::Fate { id, result: Err(refusal) });
         }
         if let Some(handover) = self.handover {
@@ -156,6 +156,7 @@ impl Leader {
         self.offer_rebuilds(shared);
         self.tend_handover(shared);
         self.change_members(shared);
+        self.decide_fates(shared);
     }
 
     /// A leader that was itself asleep must not take the others for dead.

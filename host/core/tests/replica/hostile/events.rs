@@ -226,7 +226,10 @@ impl Surroundings {
                 let ack = if dice.once_in(2) { Ack::Leader } else { Ack::Committed };
                 Event::Propose(Proposal { id, payload: payload(dice), ack })
             }
-            2 => Event::AskFate { id, token: position(dice, view) },
+            2 => {
+                let deadline = MonoTime(dice.near(self.now));
+                Event::AskFate { id, token: position(dice, view), deadline }
+            }
             _ => {
                 let freshness = match dice.below(4) {
                     0 => Freshness::Linearizable,
