@@ -75,7 +75,7 @@ impl ErrorDetail {
             }
             ErrorCode::Overloaded | ErrorCode::TooLarge | ErrorCode::DiskFull => Code::ResourceExhausted,
             ErrorCode::DeadlineExceeded => Code::DeadlineExceeded,
-            ErrorCode::Superseded => Code::Aborted,
+            ErrorCode::Superseded | ErrorCode::Lost => Code::Aborted,
             ErrorCode::ShuttingDown | ErrorCode::NotLeader => Code::Unavailable,
             ErrorCode::Internal => Code::Internal,
             ErrorCode::Unspecified => Code::Unknown,

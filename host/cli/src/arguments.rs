@@ -6,7 +6,7 @@ use clap::builder::FalseyValueParser;
 use clap::{Args, Parser, Subcommand};
 
 use crate::cluster::ClusterCommand;
-use crate::data::{QueryArguments, WriteArguments};
+use crate::data::{FateArguments, QueryArguments, WriteArguments};
 use crate::dev::DevArguments;
 use crate::events::EventsArguments;
 use crate::group::GroupCommand;
@@ -115,6 +115,8 @@ pub(crate) enum Command {
     Write(WriteArguments),
     /// Ask a tenant something, which changes nothing
     Query(QueryArguments),
+    /// Tell what became of a write that the leader alone acknowledged
+    Fate(FateArguments),
     /// Read and write a tenant of the kv plugin
     Kv(KvArguments),
     /// Load a CSV or NDJSON file into a tenant
@@ -173,6 +175,12 @@ mod tests {
     fn wrong_usage_is_refused() {
         assert!(refused(&["mortise", "tenant", "drop", "a"]).contains("--yes"));
         assert!(refused(&["mortise", "status", "--timeout", "0"]).contains("--timeout"));
+        assert!(refused(&["mortise", "write", "t", "c", "--wait"]).contains("--ack"));
+        assert!(refused(&["mortise", "fate", "t", "7"]).contains("3.1702"));
+        assert!(Arguments::try_parse_from(["mortise", "fate", "t", "3.7", "--token", "secret"]).is_ok());
+        assert!(
+            Arguments::try_parse_from(["mortise", "write", "t", "c", "--ack", "leader", "--wait"]).is_ok()
+        );
         let cas = |arguments: &[&'static str]| [&["mortise", "kv", "cas", "k", "v"], arguments].concat();
         assert!(Arguments::try_parse_from(cas(&["--expect", "a", "--ttl", "3"])).is_ok());
         assert!(Arguments::try_parse_from(cas(&["--expect-absent"])).is_ok());

@@ -47,6 +47,11 @@ impl Context {
         Ok(Self { json: arguments.json, options })
     }
 
+    /// How long a call may take.
+    pub(crate) fn timeout(&self) -> Duration {
+        self.options.timeout
+    }
+
     /// The node's data service.
     pub(crate) async fn data(&self) -> Result<Client, ClientError> {
         Client::connect(&self.options).await

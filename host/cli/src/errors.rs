@@ -131,6 +131,7 @@ fn classify(error: &anyhow::Error) -> (u8, &'static str) {
         ErrorKind::AlreadyExists => (FAILURE, "already_exists"),
         ErrorKind::TooLarge => (FAILURE, "too_large"),
         ErrorKind::DiskFull => (FAILURE, "disk_full"),
+        ErrorKind::Lost => (FAILURE, "lost"),
         ErrorKind::FailedPrecondition => (FAILURE, "failed_precondition"),
         _ => (FAILURE, "failure"),
     }
@@ -149,6 +150,7 @@ fn hint(error: &ClientError) -> Option<String> {
         ErrorKind::Unauthenticated => "give a valid token with --token-file, or in MORTISE_TOKEN",
         ErrorKind::PermissionDenied => "use a token whose scopes and tenants allow it",
         ErrorKind::DiskFull => "free disk space where the node's data folder is",
+        ErrorKind::Lost => "write it again, if it still makes sense",
         ErrorKind::Internal => "the node's log says more",
         ErrorKind::Protocol => "use the same release here and on the node",
         _ => "",

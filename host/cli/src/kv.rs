@@ -3,11 +3,12 @@
 mod read;
 
 use clap::{ArgGroup, Args, Subcommand};
-use mortise_client::kv::{Expected, Kv, Reply};
+use mortise_client::kv::{self, Expected, Kv, Reply};
 use serde_json::json;
 
 pub(crate) use self::read::RangeArguments;
 use crate::context::Context;
+use crate::data::{Ack, AckArguments, print_token};
 use crate::input;
 
 /// Its arguments.
@@ -16,6 +17,7 @@ use crate::input;
 Examples:
   mortise kv put greeting hello
   mortise kv put session-7 open --ttl 60
+  mortise kv put seen yes --ack leader      prints a token for `mortise fate kv TOKEN`
   mortise kv cas greeting goodbye --expect hello
   mortise kv range user/ --prefix --limit 10
   mortise kv del user/ --prefix
@@ -35,7 +37,12 @@ pub(crate) struct KvArguments {
 #[derive(Debug, Subcommand)]
 enum KvCommand {
     /// Set a key, whatever it held
-    Put(PutArguments),
+    Put {
+        #[command(flatten)]
+        put: PutArguments,
+        #[command(flatten)]
+        ack: AckArguments,
+    },
     /// Set a key that is not there yet
     PutIfAbsent(PutArguments),
     /// Print a key's value; exit code 4 where it is not there
@@ -103,8 +110,13 @@ pub(crate) async fn run(arguments: KvArguments, context: &Context) -> anyhow::Re
     let KvArguments { tenant, hex, command } = arguments;
     let connect = async || anyhow::Ok(Kv::new(context.data().await?.tenant(tenant.as_str())));
     match command {
-        KvCommand::Put(PutArguments { key, value, ttl }) => {
+        KvCommand::Put { put: PutArguments { key, value, ttl }, ack } => {
             let (key, value) = (bytes(&key, hex)?, value_bytes(&value, hex)?);
+            if ack.ack == Ack::Leader {
+                let command = kv::put(key, value, milliseconds(ttl));
+                let token = context.data().await?.tenant(tenant.as_str()).write_early(command).await?;
+                return print_token(token, context);
+            }
             done(&connect().await?.put(key, value, milliseconds(ttl)).await?, context)
         }
         KvCommand::PutIfAbsent(PutArguments { key, value, ttl }) => {

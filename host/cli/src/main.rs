@@ -71,6 +71,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Profile(command) => profile::run(command, context).await?,
         Command::Write(write) => data::write(write, context).await?,
         Command::Query(query) => data::query(query, context).await?,
+        Command::Fate(fate) => data::fate(fate, context).await?,
         Command::Kv(command) => kv::run(command, context).await?,
         Command::Load(load) => load::run(load, context).await?,
         Command::Events(events) => events::run(events, context).await?,

@@ -10,8 +10,9 @@ use mortise_proto::v1::data_client::DataClient;
 use tonic::transport::Channel;
 
 use crate::connection::{Connection, MESSAGE_BYTES_MAX, Repeat};
-use crate::error::ClientError;
+use crate::error::{ClientError, ErrorKind};
 use crate::options::Options;
+use crate::position::Position;
 use crate::routes::Subject;
 use crate::writer::{Writer, WriterOptions};
 
@@ -43,8 +44,8 @@ pub struct Session {
 pub struct Written {
     /// The plugin's own bytes.
     pub reply: Bytes,
-    /// The log entry that carried the write.
-    pub index: LogIndex,
+    /// The log entry that carried the write: its token.
+    pub position: Position,
 }
 
 /// A query's answer.
@@ -72,21 +73,12 @@ pub enum Freshness {
     AtLeast(Position),
 }
 
-/// A place in a group's log. Two logs with the same position are the same up to it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Position {
-    /// The epoch that the entry was appended in.
-    pub epoch: u64,
-    /// Its index.
-    pub index: LogIndex,
-}
-
 impl Client {
     /// Connects to the first of the endpoints where a node answers.
     ///
     /// # Errors
-    /// [`ErrorKind::Invalid`](crate::ErrorKind::Invalid) where the options do not fit together,
-    /// [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable) where nobody answers at any of them within
+    /// [`ErrorKind::Invalid`] where the options do not fit together,
+    /// [`ErrorKind::Unavailable`] where nobody answers at any of them within
     /// `connect_timeout`.
     pub async fn connect(options: &Options) -> Result<Self, ClientError> {
         Ok(Self { connection: Connection::open(options, &options.endpoints).await? })
@@ -95,7 +87,7 @@ impl Client {
     /// The same, but it connects at the first call, which then waits for the node up to `timeout`.
     ///
     /// # Errors
-    /// [`ErrorKind::Invalid`](crate::ErrorKind::Invalid) where the options do not fit together.
+    /// [`ErrorKind::Invalid`] where the options do not fit together.
     pub fn lazy(options: &Options) -> Result<Self, ClientError> {
         Ok(Self { connection: Connection::lazy(options, &options.endpoints)? })
     }
@@ -117,24 +109,38 @@ impl Tenant {
     /// doubt, and is many times as fast.
     ///
     /// # Errors
-    /// What the node or its plugin answers; see [`ErrorKind`](crate::ErrorKind).
+    /// What the node or its plugin answers; see [`ErrorKind`].
     pub async fn write(&self, command: impl Into<Bytes>) -> Result<Written, ClientError> {
+        let response = self.call_write(command.into(), v1::Ack::Committed).await?;
+        let (Some(reply), Some(position)) = (response.reply, response.position) else {
+            let problem = "the node answered without a reply and its position";
+            return Err(ClientError::new(ErrorKind::Protocol, problem).effect_unknown());
+        };
+        Ok(Written { reply, position: position.into() })
+    }
+
+    /// A write outside of sessions.
+    pub(crate) async fn call_write(
+        &self,
+        command: Bytes,
+        ack: v1::Ack,
+    ) -> Result<v1::WriteResponse, ClientError> {
         let request = v1::WriteRequest {
             tenant: self.name.to_string(),
             session: SessionId::NONE.0,
             sequence: 0,
             answered_up_to: 0,
-            command: command.into(),
+            command,
+            ack: ack.into(),
         };
         let call = |channel, request| async move { data(channel).write(request).await };
-        let response = self.connection.call(self.leader(), Repeat::IfWithoutEffect, request, call).await?;
-        Ok(Written { reply: response.reply, index: LogIndex(response.index) })
+        self.connection.call(self.leader(), Repeat::IfWithoutEffect, request, call).await
     }
 
     /// One read. It sees every write that was acknowledged before.
     ///
     /// # Errors
-    /// What the node or its plugin answers; see [`ErrorKind`](crate::ErrorKind).
+    /// What the node or its plugin answers; see [`ErrorKind`].
     pub async fn query(&self, request: impl Into<Bytes>) -> Result<Answer, ClientError> {
         self.query_fresh(request, Freshness::Linearizable).await
     }
@@ -152,9 +158,8 @@ impl Tenant {
             Freshness::Linearizable => (self.leader(), None),
             Freshness::Lease => (self.leader(), Some(v1::query_request::Freshness::Lease(true))),
             Freshness::StaleMs(max) => (Subject::Anyone, Some(v1::query_request::Freshness::StaleMsMax(max))),
-            Freshness::AtLeast(Position { epoch, index }) => {
-                let position = v1::Position { epoch, index: index.0 };
-                (Subject::Anyone, Some(v1::query_request::Freshness::AtLeast(position)))
+            Freshness::AtLeast(position) => {
+                (Subject::Anyone, Some(v1::query_request::Freshness::AtLeast(position.into())))
             }
         };
         let request = v1::QueryRequest { tenant: self.name.to_string(), request: request.into(), freshness };
@@ -167,7 +172,7 @@ impl Tenant {
     /// longer `ttl`.
     ///
     /// # Errors
-    /// Those of a call; [`ErrorKind::Overloaded`](crate::ErrorKind::Overloaded) where the tenant has too many.
+    /// Those of a call; [`ErrorKind::Overloaded`] where the tenant has too many.
     pub async fn open_session(&self, ttl: Option<Duration>) -> Result<Session, ClientError> {
         // At least 1: 0 would ask for the default.
         let ttl_ms = ttl.map_or(0, |ttl| u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX).max(1));

@@ -53,6 +53,8 @@ pub enum ErrorKind {
     DeadlineExceeded,
     /// Another writer took over this session.
     Superseded,
+    /// The leader alone had acknowledged the write, and it went with the leader.
+    Lost,
     /// The node is stopping.
     ShuttingDown,
     /// Another node leads: see [`ClientError::leader_hint`].
@@ -173,6 +175,7 @@ impl From<ErrorDetail> for ClientError {
             ErrorCode::DiskFull => ErrorKind::DiskFull,
             ErrorCode::DeadlineExceeded => ErrorKind::DeadlineExceeded,
             ErrorCode::Superseded => ErrorKind::Superseded,
+            ErrorCode::Lost => ErrorKind::Lost,
             ErrorCode::ShuttingDown => ErrorKind::ShuttingDown,
             ErrorCode::NotLeader => ErrorKind::NotLeader,
             ErrorCode::FailedPrecondition => ErrorKind::FailedPrecondition,

@@ -13,6 +13,8 @@
 //! # Ok(()) }
 //! ```
 //! - [`Client`] and [`Tenant`]: data. [`Writer`]: many writes in flight, each exactly once.
+//! - [`Writer::send_early`] and [`Tenant::write_early`]: writes that the leader alone acknowledges, with a token
+//!   ([`Position`]) for which [`Tenant::ask_fate`] tells what became of them.
 //! - [`AdminClient`]: tenants, plugins, profile, snapshots, status.
 //! - [`ClusterClient`]: groups, their members, who leads them.
 //! - [`kv::Kv`], [`ledger::Ledger`]: the commands of the shipped plugins as functions; [`typed`]: those of any plugin.
@@ -26,20 +28,24 @@ mod client;
 pub mod cluster;
 mod connection;
 mod error;
+mod fate;
 pub mod kv;
 pub mod ledger;
 #[cfg(feature = "load")]
 pub mod load;
 mod options;
+mod position;
 mod routes;
 mod trail;
 pub mod typed;
 pub mod writer;
 
 pub use admin::AdminClient;
-pub use client::{Answer, Client, Freshness, Position, Session, Tenant, Written};
+pub use client::{Answer, Client, Freshness, Session, Tenant, Written};
 pub use cluster::ClusterClient;
 pub use error::{ClientError, ErrorKind, TookEffect};
+pub use fate::Fate;
 pub use mortise_core::ids::SessionId;
 pub use options::{ENDPOINTS_MAX, Options, SILENCE_TIMEOUT_MIN, parse_endpoints};
+pub use position::Position;
 pub use writer::{Writer, WriterOptions};

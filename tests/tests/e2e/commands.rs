@@ -24,6 +24,23 @@ fn kv_commands_do_what_they_say() {
 }
 
 #[test]
+fn a_write_of_the_leader_alone_prints_a_token_and_its_fate_is_told() {
+    let folder = folder();
+    let node = Node::start(folder.path());
+    let token = node.ok(&["kv", "put", "a", "1", "--ack", "leader"]);
+    assert_eq!(node.ok(&["fate", "kv", &token, "--wait"]), "committed");
+    assert_eq!(node.ok(&["kv", "get", "a"]), "1");
+    let (epoch, index) = token.split_once('.').unwrap();
+    assert_eq!(node.ok(&["fate", "kv", &format!("{epoch}.{index}000")]), "lost");
+    assert_eq!(node.ok(&["fate", "kv", &format!("{epoch}000.{index}")]), "pending");
+    let open = r#"{"open": {"account": "ann"}}"#;
+    let both = node.ok(&["--json", "write", "ledger", open, "--ack", "leader", "--wait"]);
+    assert!(both.lines().count() == 2 && both.lines().all(|line| line.contains("\"token\"")), "{both}");
+    assert_eq!(node.fails(&["fate", "kv", "nonsense"]).0, 2);
+    assert_eq!(node.fails(&["fate", "nobody", &token]).0, 4);
+}
+
+#[test]
 fn ledger_commands_come_as_text_as_a_file_and_from_standard_input() {
     let folder = folder();
     let node = Node::start(folder.path());

@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
 
-use super::window::{Verdict, Waiter, Window};
+use super::window::{Verdict, Window};
 use super::{Shared, Submission};
 use crate::backoff::Backoff;
 use crate::client::{Tenant, data};
@@ -246,6 +246,11 @@ impl Driver {
             let result = match result {
                 Some(write_result::Result::Reply(reply)) => Ok(reply),
                 Some(write_result::Result::Error(detail)) => Err(ClientError::from(detail)),
+                Some(write_result::Result::Acknowledged(token)) => {
+                    self.window.acknowledged(sequence, token.into());
+                    settled = true;
+                    continue;
+                }
                 None => {
                     Err(ClientError::new(ErrorKind::Protocol, "the node answered nothing").effect_unknown())
                 }
@@ -318,9 +323,7 @@ impl Driver {
         }
         for submission in self.taken.drain(..) {
             match submission {
-                Submission::One { command, deadline, answer } => {
-                    self.window.push(command, deadline, Waiter::One(answer));
-                }
+                Submission::One { command, deadline, waiter } => self.window.push(command, deadline, waiter),
                 Submission::Batch { commands, deadline, answer } => {
                     self.window.push_batch(commands, deadline, answer);
                 }

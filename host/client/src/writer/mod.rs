@@ -29,8 +29,8 @@ use tokio::time::{Instant, timeout_at};
 use crate::client::Tenant;
 use crate::error::{ClientError, ErrorKind};
 use driver::Driver;
-pub use pending::{Pending, PendingBatch};
-use window::Window;
+pub use pending::{Pending, PendingBatch, PendingEarly};
+use window::{Waiter, Window};
 
 /// Most writes that a window may hold. The node keeps the outcomes of twice as many: those of the window, and those
 /// whose acknowledgement is still on its way to it.
@@ -94,7 +94,7 @@ pub struct Writer {
 /// What callers hand to the driver. The queue is bounded by `Shared`'s room, which every write takes first.
 #[derive(Debug)]
 enum Submission {
-    One { command: Bytes, deadline: Option<Instant>, answer: oneshot::Sender<Result<Bytes, ClientError>> },
+    One { command: Bytes, deadline: Option<Instant>, waiter: Waiter },
     Batch { commands: Vec<Bytes>, deadline: Option<Instant>, answer: oneshot::Sender<BatchAnswer> },
     Acknowledge(u64),
     Flush(oneshot::Sender<()>),
@@ -162,8 +162,25 @@ impl Writer {
         let deadline = self.deadline();
         self.room(1, command.len(), deadline).await?;
         let (answer, receiver) = oneshot::channel();
-        self.submit(Submission::One { command, deadline, answer })?;
+        self.submit(Submission::One { command, deadline, waiter: Waiter::One(answer) })?;
         Ok(Pending::new(receiver, self.shared.clone()))
+    }
+
+    /// [`Writer::send`], but the leader acknowledges as soon as it alone has the write on disk, with a token, and the
+    /// outcome follows. Where the leader goes before the other members have the write, its outcome is
+    /// [`ErrorKind::Lost`]: the writer does not send it again, since the caller may have acted on it. Neither
+    /// the token nor the outcome comes at a deadline: then [`Tenant::ask_fate`] tells what became of it.
+    ///
+    /// # Errors
+    /// As [`Writer::send`].
+    pub async fn send_early(&self, command: impl Into<Bytes>) -> Result<PendingEarly, ClientError> {
+        let command = command.into();
+        let deadline = self.deadline();
+        self.room(1, command.len(), deadline).await?;
+        let (token, tokens) = oneshot::channel();
+        let (answer, receiver) = oneshot::channel();
+        self.submit(Submission::One { command, deadline, waiter: Waiter::Early(token, answer) })?;
+        Ok(PendingEarly::new(tokens, Pending::new(receiver, self.shared.clone())))
     }
 
     /// [`Writer::send`] for many writes at a fraction of the cost each. They have sequences in a row.

@@ -3,12 +3,13 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
-use mortise_proto::v1::StreamWrite;
+use mortise_proto::v1::{self, StreamWrite};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::{Acknowledge, BatchAnswer};
 use crate::error::{ClientError, ErrorKind, TookEffect};
+use crate::position::Position;
 
 /// Bytes of commands in one message, beyond which the next one begins: large enough that its frame costs nothing,
 /// small enough that the first write of it does not wait for the last. A larger command goes alone.
@@ -43,7 +44,7 @@ pub(super) struct Window {
 
 #[derive(Debug)]
 struct Slot {
-    /// Empty once answered.
+    /// Empty once answered, or acknowledged by the leader: then it is never sent again.
     command: Bytes,
     /// What it takes of the window's bytes.
     bytes: usize,
@@ -51,6 +52,8 @@ struct Slot {
     deadline: Option<Instant>,
     /// The stream it was first sent on; 0: none yet.
     sent_on: u32,
+    /// The leader alone acknowledged it, on this stream.
+    token: Option<(Position, u32)>,
 }
 
 /// Who waits for a write.
@@ -58,6 +61,8 @@ struct Slot {
 pub(super) enum Waiter {
     /// A caller.
     One(oneshot::Sender<Result<Bytes, ClientError>>),
+    /// A caller who wants the leader's acknowledgement first.
+    Early(oneshot::Sender<Position>, oneshot::Sender<Result<Bytes, ClientError>>),
     /// A batch, by its number.
     Batch(u64),
     /// Nobody: it is answered.
@@ -100,7 +105,7 @@ impl Window {
         let bytes = command.len().min(self.bytes_max);
         self.deadline_min = [self.deadline_min, deadline].into_iter().flatten().min();
         self.unanswered += 1;
-        self.slots.push_back(Slot { command, bytes, waiter, deadline, sent_on: 0 });
+        self.slots.push_back(Slot { command, bytes, waiter, deadline, sent_on: 0, token: None });
     }
 
     /// Takes a batch of writes.
@@ -159,7 +164,7 @@ impl Window {
             }
             if open {
                 bytes += slot.command.len();
-                writes.push(StreamWrite { sequence, command: slot.command.clone() });
+                writes.push(slot.message(sequence));
                 if slot.sent_on == 0 {
                     slot.sent_on = stream;
                 }
@@ -171,6 +176,23 @@ impl Window {
         }
         let acknowledged = self.base - 1;
         (!writes.is_empty()).then_some((acknowledged, writes))
+    }
+
+    /// Takes the leader's acknowledgement of a write, whose outcome follows. From now on the write is only asked for: sent
+    /// again, it would be executed although it was lost. A second one changes nothing.
+    pub(super) fn acknowledged(&mut self, sequence: u64, token: Position) {
+        let stream = self.stream;
+        let Some(slot) = self.slot(sequence).filter(|slot| slot.token.is_none()) else { return };
+        slot.waiter = match std::mem::replace(&mut slot.waiter, Waiter::Nobody) {
+            Waiter::Early(told, answer) => {
+                slot.token = Some((token, stream));
+                slot.command = Bytes::new();
+                // A caller that went away needs no token.
+                let _ = told.send(token);
+                Waiter::One(answer)
+            }
+            other => other,
+        };
     }
 
     /// Takes the node's answer to a write. One that came before, or to a write that is not there, changes nothing.
@@ -197,6 +219,8 @@ impl Window {
                     return Verdict::Over(error);
                 }
                 ErrorKind::AlreadyAnswered => Err(error),
+                // One that was sent on an earlier stream, too, may be on its way still, and be executed elsewhere.
+                ErrorKind::Lost if !slot.is_only_at_its_token() => Err(error.effect_unknown()),
                 // The node does not know what became of it, and will once it is well again.
                 _ if error.took_effect() == TookEffect::Unknown => return Verdict::Broken(error),
                 _ => Err(error),
@@ -236,11 +260,16 @@ impl Window {
         let numbered = (self.base..).zip(&self.slots);
         let expired: Vec<_> = numbered
             .filter(|(_, slot)| late(slot))
-            .map(|(sequence, slot)| (sequence, slot.sent_on))
+            .map(|(sequence, slot)| (sequence, slot.sent_on, slot.token))
             .collect();
-        for (sequence, sent_on) in expired {
+        for (sequence, sent_on, token) in expired {
             let why = trouble.map_or_else(String::new, |error| format!("; the last error: {error}"));
-            let message = format!("the write was not answered in time{why}");
+            let message = match token {
+                None => format!("the write was not answered in time{why}"),
+                Some((token, _)) => format!(
+                    "the leader acknowledged the write with token {token}; what became of it was not told in time{why}"
+                ),
+            };
             let error = ClientError::new(ErrorKind::DeadlineExceeded, message);
             let error = if sent_on == 0 { error.retryable() } else { error.retryable().effect_unknown() };
             self.settle(sequence, Err(error));
@@ -286,7 +315,7 @@ impl Window {
         match waiter {
             Waiter::Nobody => return,
             // A caller that went away needs no answer.
-            Waiter::One(answer) => drop(answer.send(result)),
+            Waiter::One(answer) | Waiter::Early(_, answer) => drop(answer.send(result)),
             Waiter::Batch(batch) => self.batches.answer(batch, sequence, result),
         }
         self.unanswered -= 1;
@@ -308,6 +337,20 @@ impl Window {
             self.base += 1;
         }
         self.cursor = self.cursor.max(self.base);
+    }
+}
+
+impl Slot {
+    /// The write as it is sent: with its command, or once it is acknowledged by a leader with its token.
+    fn message(&self, sequence: u64) -> StreamWrite {
+        let ack = if matches!(self.waiter, Waiter::Early(..)) { v1::Ack::Leader } else { v1::Ack::Committed };
+        let token = self.token.map(|(token, _)| token.into());
+        StreamWrite { sequence, command: self.command.clone(), ack: ack.into(), token }
+    }
+
+    /// Whether its command went out on one stream only, the one on which its token came.
+    fn is_only_at_its_token(&self) -> bool {
+        self.token.is_some_and(|(_, stream)| stream == self.sent_on)
     }
 }
 

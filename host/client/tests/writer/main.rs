@@ -3,6 +3,7 @@
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used)] // Where a test cannot go on, it fails.
 
 mod cluster;
+mod early;
 #[cfg(feature = "load")]
 mod loading;
 mod moves;

@@ -11,7 +11,8 @@ use futures::Stream;
 use mortise_proto::v1::data_server::{Data, DataServer};
 use mortise_proto::v1::query_request::Freshness;
 use mortise_proto::v1::{
-    self, ErrorCode, ErrorDetail, WriteResult, WriteStreamRequest, WriteStreamResponse, write_result,
+    self, Ack, ErrorCode, ErrorDetail, StreamWrite, WriteResult, WriteStreamRequest, WriteStreamResponse,
+    write_result,
 };
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
@@ -38,6 +39,9 @@ pub(crate) struct Faults {
     pub(crate) mute: bool,
     /// Executes every so many-th write, the first time it comes, and says that it lost the leadership. 0: never.
     pub(crate) lost_every: usize,
+    /// Of the writes with `ack = leader`, acknowledges every so many-th, the first time it comes, and neither executes it nor
+    /// says anything more. 0: never.
+    pub(crate) acknowledge_only_every: usize,
 }
 
 /// Which tenants a node does not lead, each with the hint it gives.
@@ -54,6 +58,11 @@ pub(crate) struct State {
     pub(crate) answered_up_to: u64,
     /// Leaderships that were lost behind a write.
     pub(crate) lost: HashSet<u64>,
+    /// The tokens that were given out, each with the session and sequence that it stands for.
+    pub(crate) tokens: BTreeMap<u64, (u64, u64)>,
+    /// Writes that were asked for with their tokens.
+    pub(crate) asked: usize,
+    only_acknowledged: HashSet<u64>,
     sessions: HashMap<u64, Session>,
     overloaded: HashSet<u64>,
     until_cut: usize,
@@ -199,6 +208,38 @@ impl Node {
         outcome
     }
 
+    /// What is told of a write: of one with `ack = leader` its token first, and perhaps nothing more.
+    fn tell(&self, session: u64, answered_up_to: u64, write: &StreamWrite) -> Vec<write_result::Result> {
+        if write.token.is_some() {
+            return vec![self.recorded(session, write)];
+        }
+        let mut told = Vec::new();
+        if write.ack() == Ack::Leader {
+            let faults = *self.faults.lock().unwrap();
+            let mut state = self.state.lock().unwrap();
+            let index = state.tokens.len() as u64 + 1;
+            state.tokens.insert(index, (session, write.sequence));
+            told.push(write_result::Result::Acknowledged(v1::Position { epoch: 1, index }));
+            let every = faults.acknowledge_only_every as u64;
+            let only = every > 0 && write.sequence.is_multiple_of(every);
+            if only && state.only_acknowledged.insert(write.sequence) {
+                return told;
+            }
+        }
+        told.push(self.execute(session, answered_up_to, write.sequence, &write.command));
+        told
+    }
+
+    /// What became of a write that was acknowledged before.
+    fn recorded(&self, session: u64, write: &StreamWrite) -> write_result::Result {
+        assert!(write.command.is_empty(), "a write that was acknowledged is sent again");
+        let mut state = self.state.lock().unwrap();
+        state.asked += 1;
+        let outcome = state.sessions.get(&session).and_then(|known| known.outcomes.get(&write.sequence));
+        let lost = || write_result::Result::Error(ErrorDetail::new(ErrorCode::Lost, "lost"));
+        outcome.cloned().unwrap_or_else(lost)
+    }
+
     /// The answers to a message; `None`: the stream is cut.
     fn answer(&self, message: WriteStreamRequest, refused: &mut bool) -> Option<WriteStreamResponse> {
         let faults = *self.faults.lock().unwrap();
@@ -214,11 +255,12 @@ impl Node {
         let refusal = self.refusal(&tenant).or_else(|| refused.then(led_no_more));
         *refused |= refusal.is_some();
         for write in writes {
-            let result = match &refusal {
-                None => self.execute(session, answered_up_to, write.sequence, &write.command),
-                Some(detail) => write_result::Result::Error(detail.clone()),
+            let told = match &refusal {
+                None => self.tell(session, answered_up_to, &write),
+                Some(detail) => vec![write_result::Result::Error(detail.clone())],
             };
-            results.push(WriteResult { sequence: write.sequence, result: Some(result) });
+            let sequence = write.sequence;
+            results.extend(told.into_iter().map(|told| WriteResult { sequence, result: Some(told) }));
             let mut state = self.state.lock().unwrap();
             state.until_cut += 1;
             if faults.cut_every > 0 && state.until_cut >= faults.cut_every {
@@ -267,7 +309,8 @@ impl Data for Node {
             let detail = ErrorDetail::new(ErrorCode::NotLeader, "the leadership was lost");
             return Err(detail.retryable().effect_unknown().into());
         }
-        Ok(Response::new(v1::WriteResponse { reply: command, index: 1 }))
+        let position = Some(v1::Position { epoch: 1, index: 1 });
+        Ok(Response::new(v1::WriteResponse { reply: Some(command), position }))
     }
 
     type WriteStreamStream = Pin<Box<dyn Stream<Item = Result<WriteStreamResponse, Status>> + Send>>;
@@ -298,6 +341,24 @@ impl Data for Node {
             }
         });
         Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
+    }
+
+    async fn ask_fate(
+        &self,
+        request: Request<v1::AskFateRequest>,
+    ) -> Result<Response<v1::AskFateResponse>, Status> {
+        let v1::AskFateRequest { tenant, token, wait_ms, .. } = request.into_inner();
+        self.check_leads(&tenant)?;
+        let of = self.state.lock().unwrap().tokens.get(&token.unwrap().index).copied();
+        let Some((session, sequence)) = of else {
+            // Whoever waits is left waiting as long as it wants.
+            tokio::time::sleep(Duration::from_millis(wait_ms.into())).await;
+            return Ok(Response::new(v1::AskFateResponse::default()));
+        };
+        let state = self.state.lock().unwrap();
+        let outcome = state.sessions.get(&session).and_then(|known| known.outcomes.get(&sequence));
+        let fate = if outcome.is_some() { v1::Fate::Committed } else { v1::Fate::Lost };
+        Ok(Response::new(v1::AskFateResponse { fate: fate.into(), outcome: None }))
     }
 
     async fn query(&self, request: Request<v1::QueryRequest>) -> Result<Response<v1::QueryResponse>, Status> {

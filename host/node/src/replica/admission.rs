@@ -2,7 +2,8 @@
 //!
 //! A write of a session is, in this order: attached to the same write in flight; answered with its recorded outcome;
 //! validated by the plugin and let in. In flight comes first, because an outcome becomes visible in the session
-//! table a moment before the state that it belongs to.
+//! table a moment before the state that it belongs to. A write with a token comes as far as the recorded outcome only: a
+//! leader acknowledged it before, so that it is either executed already or lost.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry as MapEntry;
@@ -11,13 +12,14 @@ use std::sync::atomic::Ordering;
 
 use mortise_core::digest::Context;
 use mortise_core::entry::Command;
-use mortise_core::ids::{LogIndex, PluginDigest, Sequence, SessionId, TenantId};
-use mortise_core::outcome::Outcome;
+use mortise_core::ids::{PluginDigest, Sequence, SessionId, TenantId};
+use mortise_core::replica::{Ack, Position};
 use mortise_core::session::SessionKey;
 use mortise_core::state::StateReader;
 use mortise_runtime::{Caller, LocalFault, Refusal};
 
-use super::api::{Answer, AnswerSink, INSTANCES_IN_USE, Write, WriteError, Written};
+use super::answers::{Answers, Waiter, outcome};
+use super::api::{AnswerSink, INSTANCES_IN_USE, Told, Write, WriteError, Written};
 use super::plan::CommandResult;
 use super::shared::{Shared, clock};
 use super::tables::Tables;
@@ -25,20 +27,28 @@ use super::tables::Tables;
 /// Tenants for which an instance for `validate` is kept. More take turns.
 const CALLERS_MAX: usize = 32;
 
-/// Who waits for a command.
-pub(crate) struct Waiter {
-    sink: Arc<dyn AnswerSink>,
-    tenant: TenantId,
-    session: SessionId,
-    sequence: Sequence,
-    bytes: usize,
+/// What is to be done with the writes of a message that were not answered at once.
+#[derive(Default)]
+pub(crate) struct Admitted {
+    /// To be logged.
+    pub(crate) commands: Vec<(Command, Waiter)>,
+    /// To be asked for.
+    pub(crate) tokens: Vec<(Position, Waiter)>,
+}
+
+/// A write of a session that is in flight.
+#[derive(Default)]
+struct Flight {
+    /// Who asked again.
+    again: Vec<Waiter>,
+    /// It is acknowledged by the leader alone.
+    token: Option<Position>,
 }
 
 /// See the module's documentation.
 pub(crate) struct Admission {
     shared: Arc<Shared>,
-    /// Writes of sessions that are in flight, with those who asked again.
-    in_flight: HashMap<(SessionKey, Sequence), Vec<Waiter>>,
+    in_flight: HashMap<(SessionKey, Sequence), Flight>,
     in_flight_per_session: HashMap<SessionKey, usize>,
     /// The newest stream that named a session.
     owners: HashMap<SessionKey, u64>,
@@ -58,12 +68,6 @@ struct View {
     context: Context,
 }
 
-/// Gathers answers, and hands them over a sink at a time.
-struct Answers {
-    sink: Option<Arc<dyn AnswerSink>>,
-    answers: Vec<Answer>,
-}
-
 impl Admission {
     pub(crate) fn new(shared: Arc<Shared>) -> Self {
         Self {
@@ -76,24 +80,27 @@ impl Admission {
     }
 
     /// Lets writes in; the others are answered at once.
-    pub(crate) fn admit(
-        &mut self,
-        writes: Vec<Write>,
-        stream: u64,
-        sink: &Arc<dyn AnswerSink>,
-    ) -> Vec<(Command, Waiter)> {
+    pub(crate) fn admit(&mut self, writes: Vec<Write>, stream: u64, sink: &Arc<dyn AnswerSink>) -> Admitted {
         let shared = self.shared.clone();
         let tables = shared.tables();
         let refusal = shared.refusal().clone();
-        let mut admitted = Vec::with_capacity(writes.len());
-        let mut answers = Answers { sink: None, answers: Vec::new() };
+        let mut admitted = Admitted { commands: Vec::with_capacity(writes.len()), tokens: Vec::new() };
+        let mut answers = Answers::default();
         let mut view = None;
         for write in writes {
             let waiter = Waiter::new(&write, sink);
             let standing = match self.stand(&tables, &write, stream) {
                 Standing::Attach => {
                     let key = ((write.tenant, write.session), write.sequence);
-                    self.in_flight.entry(key).or_default().push(waiter);
+                    let flight = self.in_flight.entry(key).or_default();
+                    if let Some(token) = flight.token.filter(|_| waiter.ack == Ack::Leader) {
+                        answers.add(&waiter, Told::Token(token));
+                    }
+                    flight.again.push(waiter);
+                    continue;
+                }
+                Standing::Ask(token) => {
+                    admitted.tokens.push((token, waiter));
                     continue;
                 }
                 Standing::Answer(result) => result,
@@ -102,7 +109,7 @@ impl Admission {
                     None => match self.validate(&tables, &write, &mut view) {
                         Ok(()) => {
                             self.note_in_flight(&write);
-                            admitted.push((command(write), waiter));
+                            admitted.commands.push((command(write), waiter));
                             continue;
                         }
                         Err(error) => Err(error),
@@ -110,7 +117,7 @@ impl Admission {
                 },
             };
             shared.in_flight.release(1, waiter.bytes);
-            answers.add(waiter, standing);
+            answers.add(&waiter, Told::Outcome(standing));
         }
         answers.send();
         admitted
@@ -124,7 +131,9 @@ impl Admission {
             return Standing::Answer(Err(WriteError::NoSuchTenant));
         }
         if write.session == SessionId::NONE {
-            return Standing::New;
+            let problem = "a write outside of sessions has no recorded outcome: ask for its token's fate";
+            let refused = |_| Standing::Answer(Err(WriteError::Invalid(problem.into())));
+            return write.token.map_or(Standing::New, refused);
         }
         let session = (write.tenant, write.session);
         if stream > 0 {
@@ -145,7 +154,10 @@ impl Admission {
             if matches!(result, CommandResult::SessionExpired) {
                 self.owners.remove(&session);
             }
-            return Standing::Answer(answer(result, LogIndex(0)));
+            return Standing::Answer(outcome(result, None));
+        }
+        if let Some(token) = write.token {
+            return Standing::Ask(token);
         }
         let in_flight = self.in_flight_per_session.get(&session).copied().unwrap_or(0);
         if !tables.sessions.has_room(session, write.answered_up_to, in_flight + 1) {
@@ -217,33 +229,53 @@ impl Admission {
             return;
         }
         let session = (write.tenant, write.session);
-        self.in_flight.insert((session, write.sequence), Vec::new());
+        self.in_flight.insert((session, write.sequence), Flight::default());
         *self.in_flight_per_session.entry(session).or_default() += 1;
     }
 
     /// Answers an entry's commands, and everybody who asked again meanwhile.
-    pub(crate) fn answer(
-        &mut self,
-        index: LogIndex,
-        commands: &[Command],
-        waiters: Vec<Waiter>,
-        results: Vec<CommandResult>,
-    ) {
-        let mut answers = Answers { sink: None, answers: Vec::with_capacity(commands.len()) };
+    pub(crate) fn answer(&mut self, position: Position, waiters: Vec<Waiter>, results: Vec<CommandResult>) {
+        let mut answers = Answers::with_capacity(waiters.len());
         let mut bytes = 0;
         let mut count = 0;
         for (waiter, result) in waiters.into_iter().zip(results) {
-            let result = answer(result, index);
+            let result = outcome(result, Some(position));
             for again in self.landed(&waiter) {
                 bytes += again.bytes;
                 count += 1;
-                answers.add(again, result.clone());
+                answers.add(&again, Told::Outcome(result.clone()));
             }
             bytes += waiter.bytes;
             count += 1;
-            answers.add(waiter, result);
+            answers.add(&waiter, Told::Outcome(result));
         }
         self.shared.in_flight.release(count, bytes);
+        answers.send();
+    }
+
+    /// An entry with these commands is durable here: tells those who wait for no more, also those who asked again.
+    pub(crate) fn acknowledge(&mut self, token: Position, waiters: &[Waiter]) {
+        let mut answers = Answers::default();
+        for waiter in waiters {
+            let key = ((waiter.tenant, waiter.session), waiter.sequence);
+            let flight = self.in_flight.get_mut(&key).filter(|_| waiter.session != SessionId::NONE);
+            let again = flight.map(|flight| {
+                flight.token = Some(token);
+                &flight.again
+            });
+            let all = again.into_iter().flatten().chain([waiter]);
+            all.filter(|waiter| waiter.ack == Ack::Leader).for_each(|waiter| {
+                answers.add(waiter, Told::Token(token));
+            });
+        }
+        answers.send();
+    }
+
+    /// Tells what became of a write that was asked for with its token.
+    pub(crate) fn tell(&self, waiter: &Waiter, error: WriteError) {
+        self.shared.in_flight.release(1, waiter.bytes);
+        let mut answers = Answers::default();
+        answers.add(waiter, Told::Outcome(Err(error)));
         answers.send();
     }
 
@@ -259,95 +291,33 @@ impl Admission {
                 count.remove();
             }
         }
-        self.in_flight.remove(&(session, waiter.sequence)).unwrap_or_default()
+        self.in_flight.remove(&(session, waiter.sequence)).unwrap_or_default().again
     }
 
     /// Tells everybody who waits for these commands that they will not be answered.
     pub(crate) fn fail(&mut self, waiters: Vec<Waiter>, error: &WriteError) {
-        let mut answers = Answers { sink: None, answers: Vec::new() };
+        let mut answers = Answers::default();
+        let (mut count, mut bytes) = (0, 0);
         for waiter in waiters {
-            for again in self.landed(&waiter) {
-                answers.add(again, Err(error.clone()));
+            for waiter in self.landed(&waiter).into_iter().chain([waiter]) {
+                bytes += waiter.bytes;
+                count += 1;
+                answers.add(&waiter, Told::Outcome(Err(error.clone())));
             }
-            answers.add(waiter, Err(error.clone()));
         }
+        self.shared.in_flight.release(count, bytes);
         answers.send();
     }
-
-    /// Tells a caller that its writes will not be answered.
-    pub(crate) fn refuse(&mut self, writes: &[Write], sink: &Arc<dyn AnswerSink>, error: &WriteError) {
-        refuse(writes, sink, error);
-    }
-}
-
-/// Answers every write with the same error.
-pub(crate) fn refuse(writes: &[Write], sink: &Arc<dyn AnswerSink>, error: &WriteError) {
-    let answers = writes.iter().map(|write| Answer {
-        tenant: write.tenant,
-        session: write.session,
-        sequence: write.sequence,
-        result: Err(error.clone()),
-    });
-    sink.answers(answers.collect());
 }
 
 enum Standing {
     New,
     Attach,
+    Ask(Position),
     Answer(Result<Written, WriteError>),
 }
 
-fn answer(result: CommandResult, index: LogIndex) -> Result<Written, WriteError> {
-    match result {
-        CommandResult::Outcome(Outcome::Applied(reply)) => Ok(Written { reply, index }),
-        CommandResult::Outcome(Outcome::Rejected(rejection)) => Err(WriteError::Rejected(rejection)),
-        CommandResult::Outcome(Outcome::Failed(failure)) => Err(WriteError::Failed(failure)),
-        CommandResult::NoSuchTenant => Err(WriteError::NoSuchTenant),
-        CommandResult::SessionExpired => Err(WriteError::SessionExpired),
-        CommandResult::Answered => Err(WriteError::AlreadyAnswered),
-    }
-}
-
 fn command(write: Write) -> Command {
-    let Write { tenant, session, sequence, answered_up_to, principal, payload } = write;
+    let Write { tenant, session, sequence, answered_up_to, principal, payload, .. } = write;
     Command { tenant, session, sequence, answered_up_to, principal, payload }
-}
-
-impl Waiter {
-    /// Bytes of the command.
-    pub(crate) fn bytes(&self) -> usize {
-        self.bytes
-    }
-
-    fn new(write: &Write, sink: &Arc<dyn AnswerSink>) -> Self {
-        Self {
-            sink: sink.clone(),
-            tenant: write.tenant,
-            session: write.session,
-            sequence: write.sequence,
-            bytes: write.payload.len(),
-        }
-    }
-}
-
-impl Answers {
-    fn add(&mut self, waiter: Waiter, result: Result<Written, WriteError>) {
-        if self.sink.as_ref().is_some_and(|sink| !Arc::ptr_eq(sink, &waiter.sink)) {
-            self.send();
-        }
-        self.answers.push(Answer {
-            tenant: waiter.tenant,
-            session: waiter.session,
-            sequence: waiter.sequence,
-            result,
-        });
-        self.sink = Some(waiter.sink);
-    }
-
-    fn send(&mut self) {
-        let answers = std::mem::take(&mut self.answers);
-        if let Some(sink) = self.sink.take() {
-            sink.answers(answers);
-        }
-    }
 }

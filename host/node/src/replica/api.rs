@@ -5,6 +5,7 @@ use mortise_core::digest::{Digest, StateDigest};
 use mortise_core::group::NodeId;
 use mortise_core::ids::{LogIndex, PluginDigest, Sequence, SessionId, TenantId};
 use mortise_core::outcome::{Failure, Rejection};
+use mortise_core::replica::{Ack, Position};
 use mortise_runtime::{LoadError, Manifest};
 
 /// What a plugin's caller is told where no instance is left for it: a matter of load, and over in a moment.
@@ -44,9 +45,13 @@ pub struct Write {
     pub principal: Option<String>,
     /// The plugin's own bytes.
     pub payload: Bytes,
+    /// When it is acknowledged.
+    pub ack: Ack,
+    /// A leader acknowledged it with this token: it is not executed, but answered with what became of it.
+    pub token: Option<Position>,
 }
 
-/// What became of a [`Write`].
+/// What the caller of a [`Write`] is told.
 #[derive(Debug)]
 pub struct Answer {
     /// The write's tenant.
@@ -55,8 +60,17 @@ pub struct Answer {
     pub session: SessionId,
     /// The write's number.
     pub sequence: Sequence,
-    /// Its reply, or why there is none.
-    pub result: Result<Written, WriteError>,
+    /// What.
+    pub told: Told,
+}
+
+/// What can be told of a [`Write`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Told {
+    /// It is durable on the leader, with this token. What becomes of it follows.
+    Token(Position),
+    /// What became of it. Nothing follows.
+    Outcome(Result<Written, WriteError>),
 }
 
 /// A write that took effect.
@@ -64,13 +78,25 @@ pub struct Answer {
 pub struct Written {
     /// The plugin's own bytes.
     pub reply: Bytes,
-    /// The log entry that carried it; 0 where its outcome had been recorded before.
-    pub index: LogIndex,
+    /// The log entry that carried it; `None` where its outcome had been recorded before.
+    pub position: Option<Position>,
+}
+
+/// What became of a write that only the leader had acknowledged.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum WriteFate {
+    /// It may still be committed or lost.
+    Pending,
+    /// It stays. With its outcome, where that was asked for and is still recorded.
+    Committed(Option<Result<Bytes, WriteError>>),
+    /// It was not executed, and never will be.
+    Lost,
 }
 
 /// Where answers go. Called from the replica's driver: it must not block.
 pub trait AnswerSink: Send + Sync {
-    /// Takes the answers to some of the caller's writes, each write's once.
+    /// Takes what is told of some of the caller's writes: of each its outcome, once. With `ack = leader` its token may
+    /// come before, once.
     fn answers(&self, answers: Vec<Answer>);
 }
 
@@ -118,6 +144,11 @@ pub enum WriteError {
     /// A newer stream took over the session.
     #[error("a newer stream took over this session")]
     Superseded,
+    /// Only the leader had it.
+    #[error(
+        "the write was lost with the leader that acknowledged it: it was not executed, and never will be"
+    )]
+    Lost,
     /// This node does not lead the group. Nothing was logged.
     #[error("this node does not lead the group{}", may_lead(.leader))]
     NotLeader {

@@ -5,9 +5,11 @@
 
 mod admin;
 mod admission;
+mod answers;
 mod api;
 mod apply;
 mod driver;
+mod fate;
 mod fetch;
 mod import;
 mod install;
@@ -37,7 +39,7 @@ use crossbeam_channel::Sender;
 use mortise_core::digest::Digest;
 use mortise_core::ids::{GroupId, LogIndex, TenantId};
 use mortise_core::profile::Profile;
-use mortise_core::replica::{Freshness, OperatorCommand, View};
+use mortise_core::replica::{Ack, Freshness, OperatorCommand, View};
 use mortise_runtime::Runtime;
 use mortise_storage::disk::{Disk, DiskFile};
 use mortise_storage::snapshot::open_snapshot_file;
@@ -46,7 +48,7 @@ use tokio::sync::{oneshot, watch};
 pub use self::admin::COMPONENT_BYTES_MAX;
 pub use self::api::{
     AdminError, Answer, AnswerSink, Leader, PluginInfo, QueryError, ReplicaStatus, SnapshotTaken, TenantInfo,
-    Write, WriteError, Written,
+    Told, Write, WriteError, WriteFate, Written,
 };
 pub(crate) use self::fetch::Incoming;
 pub use self::machine::Fault;
@@ -127,27 +129,35 @@ impl Replica {
         let bytes = writes.iter().map(|write| write.payload.len()).sum();
         if let Some(large) = writes.iter().map(|write| write.payload.len()).find(|bytes| *bytes > max) {
             let error = WriteError::TooLarge { what: "a command", bytes: large, max };
-            return admission::refuse(&writes, &sink, &error);
+            return answers::refuse(&writes, &sink, &error);
         }
         if let Err(full) = self.shared.in_flight.reserve(writes.len(), bytes, &self.shared.options) {
-            return admission::refuse(&writes, &sink, &WriteError::Overloaded(full));
+            return answers::refuse(&writes, &sink, &WriteError::Overloaded(full));
         }
         if let Err(error) = self.events.send(Event::Writes(writes, stream, sink))
             && let Event::Writes(writes, _, sink) = error.into_inner()
         {
             self.shared.in_flight.release(writes.len(), bytes);
-            admission::refuse(&writes, &sink, &self.gone());
+            answers::refuse(&writes, &sink, &self.gone());
         }
     }
 
-    /// One write, to its answer.
+    /// One write, to its outcome.
     ///
     /// # Errors
     /// See [`WriteError`].
     pub async fn write(&self, write: Write) -> Result<Written, WriteError> {
+        match self.write_acknowledged(Write { ack: Ack::Committed, ..write }).await {
+            Told::Outcome(outcome) => outcome,
+            Told::Token(_) => Err(self.gone()),
+        }
+    }
+
+    /// One write, to its acknowledgement: its token with `ack = leader`, else its outcome.
+    pub async fn write_acknowledged(&self, write: Write) -> Told {
         let (sender, receiver) = oneshot::channel();
         self.submit(vec![write], 0, Arc::new(OneAnswer(std::sync::Mutex::new(Some(sender)))));
-        receiver.await.unwrap_or_else(|_| Err(self.gone()))
+        receiver.await.unwrap_or_else(|_| Told::Outcome(Err(self.gone())))
     }
 
     /// One read, of applied state that is as fresh as asked for. The index says how far the log had been applied.
@@ -269,15 +279,15 @@ pub(crate) fn open_snapshot(
     open_snapshot_file(replica.shared.disk.as_ref(), &snapshot_name(index))
 }
 
-/// The sink of a single write.
-struct OneAnswer(std::sync::Mutex<Option<oneshot::Sender<Result<Written, WriteError>>>>);
+/// The sink of a single write: takes the first thing that is told of it.
+struct OneAnswer(std::sync::Mutex<Option<oneshot::Sender<Told>>>);
 
 impl AnswerSink for OneAnswer {
     fn answers(&self, answers: Vec<Answer>) {
         for answer in answers {
             if let Some(sender) = shared::lock(&self.0).take() {
                 // A caller that went away needs no answer.
-                let _ = sender.send(answer.result);
+                let _ = sender.send(answer.told);
             }
         }
     }

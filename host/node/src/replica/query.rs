@@ -20,7 +20,7 @@ use super::plugin_log;
 use super::shared::{Shared, clock, lock, uptime};
 
 /// How long a query waits until it may read, in microseconds.
-const PERMIT_TIME_MAX: u64 = 10_000_000;
+pub(super) const PERMIT_TIME_MAX: u64 = 10_000_000;
 /// Instances kept for queries, over all tenants.
 const CALLERS_MAX: usize = 32;
 
@@ -71,21 +71,15 @@ impl Queries {
     }
 
     /// Asks the core whether the state may be read now; waits until it may.
-    async fn permit(&self, freshness: Freshness, deadline: MonoTime) -> Result<ReadPermit, QueryError> {
+    pub(super) async fn permit(
+        &self,
+        freshness: Freshness,
+        deadline: MonoTime,
+    ) -> Result<ReadPermit, QueryError> {
         let (sender, receiver) = oneshot::channel();
-        let gone = || match &*self.shared.fault.borrow() {
-            Some(fault) => QueryError::Internal(fault.clone()),
-            None => QueryError::ShuttingDown,
-        };
+        let gone = || gone(&self.shared);
         self.events.send(Event::Read(freshness, deadline, sender)).map_err(|_| gone())?;
-        receiver.await.map_err(|_| gone())?.map_err(|refusal| match refusal {
-            Refusal::NotLeader { .. } => QueryError::NotLeader { leader: self.shared.find_leader() },
-            Refusal::NotReady => QueryError::NotLeader { leader: None },
-            Refusal::Overloaded => QueryError::Overloaded("too many reads wait"),
-            Refusal::TimedOut => QueryError::Unconfirmed,
-            Refusal::Lost => QueryError::Lost,
-            Refusal::OutOfService | Refusal::Malformed => QueryError::OutOfService,
-        })
+        receiver.await.map_err(|_| gone())?.map_err(|refusal| refused(&self.shared, refusal))
     }
 
     fn wait(&self) -> Result<Waiting<'_>, QueryError> {
@@ -153,5 +147,25 @@ struct Waiting<'a>(&'a AtomicUsize);
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Why a read that the core refused is not answered.
+pub(super) fn refused(shared: &Shared, refusal: Refusal) -> QueryError {
+    match refusal {
+        Refusal::NotLeader { .. } => QueryError::NotLeader { leader: shared.find_leader() },
+        Refusal::NotReady => QueryError::NotLeader { leader: None },
+        Refusal::Overloaded => QueryError::Overloaded("too many reads wait"),
+        Refusal::TimedOut => QueryError::Unconfirmed,
+        Refusal::Lost => QueryError::Lost,
+        Refusal::OutOfService | Refusal::Malformed => QueryError::OutOfService,
+    }
+}
+
+/// Why a read that finds no driver is not answered.
+pub(super) fn gone(shared: &Shared) -> QueryError {
+    match &*shared.fault.borrow() {
+        Some(fault) => QueryError::Internal(fault.clone()),
+        None => QueryError::ShuttingDown,
     }
 }

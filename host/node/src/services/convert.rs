@@ -1,10 +1,10 @@
 //! The replica's types as messages, and back.
 
 use mortise_core::ids::{Epoch, LogIndex};
-use mortise_core::replica::{Freshness, Position};
+use mortise_core::replica::{Ack, Freshness, Position};
 use mortise_proto::v1;
 
-use crate::replica::{PluginInfo, SnapshotTaken, TenantInfo};
+use crate::replica::{PluginInfo, SnapshotTaken, TenantInfo, WriteError, WriteFate};
 
 pub(super) fn freshness(wanted: Option<v1::query_request::Freshness>) -> Freshness {
     use v1::query_request::Freshness as Wanted;
@@ -16,6 +16,44 @@ pub(super) fn freshness(wanted: Option<v1::query_request::Freshness>) -> Freshne
             Freshness::AtLeast(Position { epoch: Epoch(epoch), index: LogIndex(index) })
         }
     }
+}
+
+pub(super) fn position(at: Position) -> v1::Position {
+    v1::Position { epoch: at.epoch.0, index: at.index.0 }
+}
+
+/// When a write wants its acknowledgement.
+pub(super) fn ack(wanted: i32) -> Result<Ack, WriteError> {
+    match v1::Ack::try_from(wanted) {
+        Ok(v1::Ack::Committed) => Ok(Ack::Committed),
+        Ok(v1::Ack::Leader) => Ok(Ack::Leader),
+        Err(_) => Err(WriteError::Invalid(format!("{wanted} is no acknowledgement that this release knows"))),
+    }
+}
+
+/// A token that a node gave out, where there is one.
+pub(super) fn token(at: Option<v1::Position>) -> Result<Option<Position>, WriteError> {
+    match at {
+        Some(v1::Position { epoch: 0, .. } | v1::Position { index: 0, .. }) => {
+            Err(WriteError::Invalid("a token's epoch and index are at least 1".into()))
+        }
+        Some(v1::Position { epoch, index }) => {
+            Ok(Some(Position { epoch: Epoch(epoch), index: LogIndex(index) }))
+        }
+        None => Ok(None),
+    }
+}
+
+pub(super) fn fate(fate: WriteFate) -> v1::AskFateResponse {
+    use v1::ask_fate_response::Outcome;
+    let (fate, outcome) = match fate {
+        WriteFate::Pending => (v1::Fate::Pending, None),
+        WriteFate::Lost => (v1::Fate::Lost, None),
+        WriteFate::Committed(None) => (v1::Fate::Committed, None),
+        WriteFate::Committed(Some(Ok(reply))) => (v1::Fate::Committed, Some(Outcome::Reply(reply))),
+        WriteFate::Committed(Some(Err(error))) => (v1::Fate::Committed, Some(Outcome::Error(error.into()))),
+    };
+    v1::AskFateResponse { fate: fate.into(), outcome }
 }
 
 pub(super) fn tenant(info: TenantInfo) -> v1::Tenant {

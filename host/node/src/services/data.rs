@@ -1,13 +1,14 @@
 //! The service Data.
 
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use mortise_core::ids::{Sequence, SessionId, TenantId};
 use mortise_proto::v1::data_server::Data;
 use mortise_proto::v1::{
-    CloseSessionRequest, CloseSessionResponse, ErrorDetail, OpenSessionRequest, OpenSessionResponse,
-    QueryRequest, QueryResponse, WriteRequest, WriteResponse, WriteStreamRequest,
+    AskFateRequest, AskFateResponse, CloseSessionRequest, CloseSessionResponse, ErrorDetail,
+    OpenSessionRequest, OpenSessionResponse, QueryRequest, QueryResponse, WriteRequest, WriteResponse,
+    WriteStreamRequest,
 };
 use tonic::{Request, Response, Status, Streaming};
 
@@ -15,7 +16,7 @@ use super::guard::Call;
 use super::write_stream::WriteStream;
 use super::{Context, Listener, convert, errors};
 use crate::config::Limits;
-use crate::replica::{Replica, Write, WriteError};
+use crate::replica::{Replica, Told, Write, WriteError};
 use crate::security::Action;
 
 pub(super) struct DataService {
@@ -58,15 +59,31 @@ impl DataService {
 
     async fn one_write(&self, request: Request<WriteRequest>) -> Result<WriteResponse, ErrorDetail> {
         let call = Call::of(&request)?;
-        let WriteRequest { tenant, session, sequence, answered_up_to, command } = request.into_inner();
+        let WriteRequest { tenant, session, sequence, answered_up_to, command, ack } = request.into_inner();
         let (replica, tenant) = self.tenant(&call, Action::Write(&tenant))?;
         let (session, sequence) = (SessionId(session), Sequence(sequence));
         check_write(&self.context.limits, session, sequence, command.len())?;
         let answered_up_to = Sequence(answered_up_to);
         let principal = call.caller.principal().map(str::to_owned);
-        let write = Write { tenant, session, sequence, answered_up_to, principal, payload: command };
-        let written = replica.write(write).await?;
-        Ok(WriteResponse { reply: written.reply, index: written.index.0 })
+        let (ack, token, payload) = (convert::ack(ack)?, None, command);
+        let write = Write { tenant, session, sequence, answered_up_to, principal, payload, ack, token };
+        let (reply, position) = match replica.write_acknowledged(write).await {
+            Told::Token(token) => (None, Some(token)),
+            Told::Outcome(outcome) => outcome.map(|written| (Some(written.reply), written.position))?,
+        };
+        Ok(WriteResponse { reply, position: position.map(convert::position) })
+    }
+
+    async fn fate(&self, request: Request<AskFateRequest>) -> Result<AskFateResponse, ErrorDetail> {
+        let call = Call::of(&request)?;
+        let AskFateRequest { tenant, token, session, sequence, wait_ms } = request.into_inner();
+        let (replica, tenant) = self.tenant(&call, Action::Write(&tenant))?;
+        let missing = || WriteError::Invalid("whose fate? give a token".into());
+        let token = convert::token(token)?.ok_or_else(missing)?;
+        let session = SessionId(session);
+        let of = (session != SessionId::NONE).then_some((session, Sequence(sequence)));
+        let wait = Duration::from_millis(wait_ms.into());
+        Ok(convert::fate(replica.ask_fate(tenant, token, of, wait).await?))
     }
 
     async fn read(&self, request: Request<QueryRequest>) -> Result<QueryResponse, ErrorDetail> {
@@ -98,6 +115,10 @@ impl Data for DataService {
 
     async fn write(&self, request: Request<WriteRequest>) -> Result<Response<WriteResponse>, Status> {
         Ok(self.one_write(request).await.map(Response::new)?)
+    }
+
+    async fn ask_fate(&self, request: Request<AskFateRequest>) -> Result<Response<AskFateResponse>, Status> {
+        Ok(self.fate(request).await.map(Response::new)?)
     }
 
     type WriteStreamStream = WriteStream;

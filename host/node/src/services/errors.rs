@@ -22,6 +22,7 @@ impl From<WriteError> for ErrorDetail {
             WriteError::DiskFull { .. } => Self::new(ErrorCode::DiskFull, message).retryable(),
             // It may be in the log. Sent again on this stream, it would meet the same answer.
             WriteError::Superseded => Self::new(ErrorCode::Superseded, message).effect_unknown(),
+            WriteError::Lost => Self::new(ErrorCode::Lost, message),
             WriteError::NotLeader { leader } => not_leader(message, leader.map(|leader| leader.data)),
             WriteError::LeadershipLost => {
                 Self::new(ErrorCode::NotLeader, message).retryable().effect_unknown()
@@ -42,7 +43,7 @@ impl From<QueryError> for ErrorDetail {
             QueryError::NoSuchTenant => Self::new(ErrorCode::NotFound, message),
             QueryError::NotLeader { leader } => not_leader(message, leader.map(|leader| leader.data)),
             QueryError::Unconfirmed => Self::new(ErrorCode::DeadlineExceeded, message).retryable(),
-            QueryError::Lost => Self::new(ErrorCode::FailedPrecondition, message),
+            QueryError::Lost => Self::new(ErrorCode::Lost, message),
             QueryError::OutOfService => Self::new(ErrorCode::ShuttingDown, message).retryable(),
             QueryError::Overloaded(_) => Self::new(ErrorCode::Overloaded, message).retryable(),
             QueryError::ShuttingDown => Self::new(ErrorCode::ShuttingDown, message).retryable(),
@@ -164,6 +165,7 @@ mod tests {
             (too_large, Code::ResourceExhausted, false, no),
             (WriteError::DiskFull { free: 1, mark: 2 }, Code::ResourceExhausted, true, no),
             (WriteError::Superseded, Code::Aborted, false, unknown),
+            (WriteError::Lost, Code::Aborted, false, no),
             (WriteError::NotLeader { leader: None }, Code::Unavailable, true, no),
             (WriteError::LeadershipLost, Code::Unavailable, true, unknown),
             (WriteError::ShuttingDown, Code::Unavailable, true, no),

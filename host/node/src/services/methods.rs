@@ -33,6 +33,7 @@ const DATA: &[Method] = &[
     Method { name: "WriteStream", streams: true, ..CHANGE },
     Method { name: "Write", ..CHANGE },
     Method { name: "Query", ..READ },
+    Method { name: "AskFate", ..READ },
     Method { name: "OpenSession", ..CHANGE },
     Method { name: "CloseSession", ..CHANGE },
 ];

@@ -26,8 +26,8 @@ use tracing::Span;
 
 use super::guard::{Call, Measured};
 use super::window::Window;
-use super::{Context, Listener, data, errors};
-use crate::replica::{Answer, AnswerSink, Write, WriteError};
+use super::{Context, Listener, convert, data, errors};
+use crate::replica::{Answer, AnswerSink, Told, Write, WriteError};
 use crate::security::{AccessError, Action};
 
 /// Messages taken in before answers get their turn: a client with small messages gets a good batch into each log
@@ -162,14 +162,19 @@ impl WriteStream {
         let (session, answered_up_to) = (SessionId(session), Sequence(answered_up_to));
         let principal = self.call.caller.principal();
         let (mut accepted, mut bytes) = (Vec::with_capacity(writes.len()), 0);
-        for StreamWrite { sequence, command } in writes {
+        for StreamWrite { sequence, command, ack, token } in writes {
             let sequence = Sequence(sequence);
-            if let Err(error) = data::check_write(&self.context.limits, session, sequence, command.len()) {
-                self.window.taken(1, 0);
-                let refused = Answer { tenant, session, sequence, result: Err(error) };
-                sink.answers(vec![refused]);
-                continue;
-            }
+            let checked = data::check_write(&self.context.limits, session, sequence, command.len());
+            let checked = checked.and_then(|()| Ok((convert::ack(ack)?, convert::token(token)?)));
+            let (ack, token) = match checked {
+                Ok(checked) => checked,
+                Err(error) => {
+                    self.window.taken(1, 0);
+                    let told = Told::Outcome(Err(error));
+                    sink.answers(vec![Answer { tenant, session, sequence, told }]);
+                    continue;
+                }
+            };
             bytes += command.len();
             accepted.push(Write {
                 tenant,
@@ -178,6 +183,8 @@ impl WriteStream {
                 answered_up_to,
                 principal: principal.map(str::to_owned),
                 payload: command,
+                ack,
+                token,
             });
         }
         self.window.taken(accepted.len(), bytes);
@@ -201,7 +208,7 @@ impl WriteStream {
         }
         let mut key = None;
         let mut results = Vec::new();
-        let mut bytes = 0;
+        let (mut bytes, mut answered) = (0, 0);
         'packing: loop {
             while let Some(next) = self.batch.1.as_slice().first() {
                 let this = ((self.batch.0, next.tenant), next.session);
@@ -209,6 +216,7 @@ impl WriteStream {
                     break 'packing;
                 }
                 let Some(answer) = self.batch.1.next() else { break };
+                answered += usize::from(matches!(answer.told, Told::Outcome(_)));
                 let result = result(answer);
                 bytes += ANSWER_FRAME_BYTES + size(&result);
                 results.push(result);
@@ -223,8 +231,8 @@ impl WriteStream {
             }
         }
         let (tenant, session) = key?;
-        self.window.answered(results.len());
-        self.context.metrics.stream_answers(results.len());
+        self.window.answered(answered);
+        self.context.metrics.stream_answers(answered);
         let tenant = self.names.get(&tenant).cloned().unwrap_or_default();
         Some(WriteStreamResponse { tenant, session: session.0, results })
     }
@@ -296,9 +304,10 @@ fn ending(context: &Context, call: &Call) -> impl Future<Output = Ending> + Send
 }
 
 fn result(answer: Answer) -> WriteResult {
-    let result = match answer.result {
-        Ok(written) => Outcome::Reply(written.reply),
-        Err(error) => Outcome::Error(error.into()),
+    let result = match answer.told {
+        Told::Token(token) => Outcome::Acknowledged(convert::position(token)),
+        Told::Outcome(Ok(written)) => Outcome::Reply(written.reply),
+        Told::Outcome(Err(error)) => Outcome::Error(error.into()),
     };
     WriteResult { sequence: answer.sequence.0, result: Some(result) }
 }
@@ -308,6 +317,6 @@ fn size(result: &WriteResult) -> usize {
         Some(Outcome::Reply(reply)) => reply.len(),
         // A detail says its message twice where it carries a rejection.
         Some(Outcome::Error(detail)) => 2 * detail.message.len() + 32,
-        None => 0,
+        Some(Outcome::Acknowledged(_)) | None => 0,
     }
 }

@@ -1,26 +1,9 @@
 //! A write of a session takes effect once, however often it is sent.
 
-use std::sync::{Arc, Mutex};
+use mortise_core::ids::{Sequence, SessionId};
+use mortise_node::replica::WriteError;
 
-use mortise_core::ids::{LogIndex, Sequence, SessionId};
-use mortise_node::replica::{Answer, AnswerSink, WriteError};
-use tokio::sync::mpsc;
-
-use crate::kit::{Node, get, put, session_write};
-
-struct Sink(Mutex<mpsc::UnboundedSender<Answer>>);
-
-impl AnswerSink for Sink {
-    fn answers(&self, answers: Vec<Answer>) {
-        let sender = self.0.lock().unwrap();
-        answers.into_iter().for_each(|answer| sender.send(answer).unwrap());
-    }
-}
-
-fn sink() -> (Arc<dyn AnswerSink>, mpsc::UnboundedReceiver<Answer>) {
-    let (sender, receiver) = mpsc::unbounded_channel();
-    (Arc::new(Sink(Mutex::new(sender))), receiver)
-}
+use crate::kit::{Node, get, outcome, put, session_write, sink};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_repeated_write_gets_the_recorded_answer_also_after_a_restart() {
@@ -31,13 +14,13 @@ async fn a_repeated_write_gets_the_recorded_answer_also_after_a_restart() {
     let first = replica.write(session_write(tenant, session, 1, 0, put("a", "1"))).await.unwrap();
     replica.write(session_write(tenant, session, 2, 0, put("a", "2"))).await.unwrap();
     let again = replica.write(session_write(tenant, session, 1, 0, put("a", "1"))).await.unwrap();
-    assert_eq!((again.reply.clone(), again.index), (first.reply.clone(), LogIndex(0)));
+    assert_eq!((again.reply.clone(), again.position), (first.reply.clone(), None));
     assert_eq!(get(&replica, tenant, "a").await.as_deref(), Some("2"));
     replica.shutdown().await;
 
     let replica = node.start().await;
     let again = replica.write(session_write(tenant, session, 1, 0, put("a", "1"))).await.unwrap();
-    assert_eq!((again.reply, again.index), (first.reply, LogIndex(0)));
+    assert_eq!((again.reply, again.position), (first.reply, None));
     assert_eq!(get(&replica, tenant, "a").await.as_deref(), Some("2"));
     replica.shutdown().await;
 }
@@ -85,7 +68,7 @@ async fn a_write_sent_many_times_at_once_runs_once_and_answers_everybody() {
     let mut replies = [Vec::new(), Vec::new()];
     for _ in 0..100 {
         let answer = answers.recv().await.unwrap();
-        replies[answer.sequence.0 as usize - 1].push(answer.result.unwrap().reply);
+        replies[answer.sequence.0 as usize - 1].push(outcome(answer).unwrap().reply);
     }
     assert!(
         replies.iter().all(|replies| replies.len() == 50 && replies.iter().all(|reply| *reply == replies[0]))
@@ -105,9 +88,10 @@ async fn an_older_stream_of_a_session_is_superseded() {
     replica.submit(vec![session_write(tenant, session, 2, 0, put("a", "2"))], 1, sink.clone());
     let mut results = [answers.recv().await.unwrap(), answers.recv().await.unwrap()];
     results.sort_by_key(|answer| answer.sequence);
-    assert!(results[0].result.is_ok());
-    assert_eq!(results[1].result, Err(WriteError::Superseded));
-    assert_eq!(results[1].sequence, Sequence(2));
+    let [first, second] = results;
+    assert!(outcome(first).is_ok());
+    assert_eq!(second.sequence, Sequence(2));
+    assert_eq!(outcome(second), Err(WriteError::Superseded));
     replica.shutdown().await;
 }
 
@@ -124,7 +108,7 @@ async fn more_writes_than_may_be_in_flight_are_refused_before_they_cost_memory()
     replica.submit(writes(100), 0, sink.clone());
     let mut refused = 0;
     for _ in 0..200 {
-        match answers.recv().await.unwrap().result {
+        match outcome(answers.recv().await.unwrap()) {
             Ok(_) => {}
             Err(WriteError::Overloaded(_)) => refused += 1,
             Err(error) => panic!("{error}"),

@@ -1,17 +1,20 @@
 //! What the tests share: a data folder, a replica in it, and kv commands.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use bytes::Bytes;
 use mortise_commands::kv::{self, command, request, response};
 use mortise_core::ids::{Sequence, SessionId, TenantId};
-use mortise_core::replica::Freshness;
+use mortise_core::replica::{Ack, Freshness};
 use mortise_node::metrics::Metrics;
-use mortise_node::replica::{Replica, ReplicaOptions, StartError, Write, WriteError, Written};
+use mortise_node::replica::{
+    Answer, AnswerSink, Replica, ReplicaOptions, StartError, Told, Write, WriteError, Written,
+};
 use mortise_runtime::{Runtime, RuntimeOptions};
 use mortise_storage::disk::Disk;
 use prost::Message;
 use tempfile::TempDir;
+use tokio::sync::mpsc;
 
 /// One runtime for all tests: components compile once.
 pub(crate) fn runtime() -> Runtime {
@@ -98,7 +101,31 @@ pub(crate) fn session_write(
     payload: Bytes,
 ) -> Write {
     let (sequence, answered_up_to) = (Sequence(sequence), Sequence(up_to));
-    Write { tenant, session, sequence, answered_up_to, principal: None, payload }
+    let (principal, ack, token) = (None, Ack::Committed, None);
+    Write { tenant, session, sequence, answered_up_to, principal, payload, ack, token }
+}
+
+struct Sink(Mutex<mpsc::UnboundedSender<Answer>>);
+
+impl AnswerSink for Sink {
+    fn answers(&self, answers: Vec<Answer>) {
+        let sender = self.0.lock().unwrap();
+        answers.into_iter().for_each(|answer| sender.send(answer).unwrap());
+    }
+}
+
+/// A place for answers, and what comes there.
+pub(crate) fn sink() -> (Arc<dyn AnswerSink>, mpsc::UnboundedReceiver<Answer>) {
+    let (sender, receiver) = mpsc::unbounded_channel();
+    (Arc::new(Sink(Mutex::new(sender))), receiver)
+}
+
+/// What became of the write, and not merely its token.
+pub(crate) fn outcome(answer: Answer) -> Result<Written, WriteError> {
+    match answer.told {
+        Told::Outcome(outcome) => outcome,
+        Told::Token(token) => panic!("a token only: {token:?}"),
+    }
 }
 
 pub(crate) async fn put_ok(replica: &Replica, tenant: TenantId, key: &str, value: &str) -> Written {

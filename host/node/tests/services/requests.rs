@@ -23,10 +23,11 @@ async fn a_write_is_read_back_and_refusals_have_their_codes() {
     let node = Node::with_tenant(|_| {}).await;
     let mut data = node.data().await;
     let written = data.write(write("t", "put k v")).await.unwrap().into_inner();
-    assert!(written.index > 0);
+    let position = written.position.unwrap();
+    assert!(position.epoch > 0 && position.index > 0);
     let read = data.query(query("t", "get k")).await.unwrap().into_inner();
     assert_eq!(read.response, "v");
-    assert!(read.applied_index >= written.index);
+    assert!(read.applied_index >= position.index);
 
     let rejected = assert_code(&data.write(write("t", "reject")).await.unwrap_err(), ErrorCode::Rejected);
     assert_eq!(rejected.rejection.unwrap().code, "refused");

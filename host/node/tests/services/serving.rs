@@ -174,7 +174,7 @@ async fn a_failing_fsync_stops_the_node_and_health_says_so() {
     let mut data = DataClient::new(channel(node.running.data_address()).await);
     let message = WriteStreamRequest {
         tenant: "t".into(),
-        writes: vec![StreamWrite { sequence: 1, command: "ok".into() }],
+        writes: vec![StreamWrite { sequence: 1, command: "ok".into(), ..StreamWrite::default() }],
         ..WriteStreamRequest::default()
     };
     // It stays open, as a loader's does.

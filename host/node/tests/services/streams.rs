@@ -7,8 +7,9 @@ use bytes::Bytes;
 use mortise_proto::v1::data_client::DataClient;
 use mortise_proto::v1::write_result::Result as Outcome;
 use mortise_proto::v1::{
-    ErrorCode, OpenSessionRequest, StreamWrite, TookEffect, WriteResult, WriteStreamRequest,
-    WriteStreamResponse,
+    Ack, AskFateRequest, ErrorCode, Fate, OpenSessionRequest, Position, QueryRequest, StreamWrite,
+    TookEffect, WriteRequest, WriteResult, WriteStreamRequest, WriteStreamResponse, ask_fate_response,
+    query_request,
 };
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
@@ -38,13 +39,13 @@ impl Stream {
         let writes = writes.iter().map(|(sequence, command)| StreamWrite {
             sequence: *sequence,
             command: Bytes::copy_from_slice(command.as_bytes()),
+            ..StreamWrite::default()
         });
-        let message = WriteStreamRequest {
-            tenant: tenant.into(),
-            session,
-            answered_up_to: 0,
-            writes: writes.collect(),
-        };
+        self.send_writes(tenant, session, writes.collect());
+    }
+
+    fn send_writes(&self, tenant: &str, session: u64, writes: Vec<StreamWrite>) {
+        let message = WriteStreamRequest { tenant: tenant.into(), session, answered_up_to: 0, writes };
         self.sender.as_ref().unwrap().send(message).unwrap();
     }
 
@@ -73,6 +74,7 @@ fn code(result: &WriteResult) -> Option<ErrorCode> {
     match result.result.as_ref().unwrap() {
         Outcome::Reply(_) => None,
         Outcome::Error(error) => Some(error.code()),
+        Outcome::Acknowledged(token) => panic!("a token only: {token:?}"),
     }
 }
 
@@ -244,4 +246,81 @@ async fn a_stop_answers_what_was_accepted_and_ends_open_streams() {
     assert_code(&idle.next().await.unwrap_err(), ErrorCode::ShuttingDown);
     stopping.await.unwrap();
     assert!(data.write(write("t", "ok")).await.is_err());
+}
+
+/// The next `count` things that are told.
+async fn told(stream: &mut Stream, count: usize) -> Vec<Outcome> {
+    let mut all = Vec::new();
+    while all.len() < count {
+        let response = stream.next().await.unwrap().unwrap();
+        all.extend(response.results.into_iter().map(|result| result.result.unwrap()));
+    }
+    all
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_write_acknowledged_by_the_leader_has_a_token_first_and_a_fate() {
+    let node = Node::with_tenant(|_| {}).await;
+    let mut data = node.data().await;
+    let session = session(&mut data).await;
+    let mut stream = Stream::open(&mut data, None).await;
+    let write = StreamWrite { sequence: 1, command: "put k v".into(), ..StreamWrite::default() };
+    stream.send_writes("t", session, vec![StreamWrite { ack: Ack::Leader.into(), ..write.clone() }]);
+    let all = told(&mut stream, 2).await;
+    let [Outcome::Acknowledged(token), Outcome::Reply(reply)] = &all[..] else { panic!("{all:?}") };
+    let (token, reply) = (*token, reply.clone());
+    let ask =
+        AskFateRequest { tenant: "t".into(), token: Some(token), session, sequence: 1, wait_ms: 10_000 };
+    let response = data.ask_fate(ask.clone()).await.unwrap().into_inner();
+    assert_eq!(response.fate(), Fate::Committed);
+    assert_eq!(response.outcome, Some(ask_fate_response::Outcome::Reply(reply.clone())));
+
+    // A newer stream asks for it, and for another one that never was.
+    let mut newer = Stream::open(&mut data, None).await;
+    let question = StreamWrite { command: Bytes::new(), token: Some(token), ..write.clone() };
+    newer.send_writes("t", session, vec![question.clone()]);
+    assert_eq!(told(&mut newer, 1).await, [Outcome::Reply(reply)]);
+    let nowhere = Position { index: token.index + 1_000, ..token };
+    newer.send_writes("t", session, vec![StreamWrite { sequence: 2, token: Some(nowhere), ..question }]);
+    let [Outcome::Error(error)] = &told(&mut newer, 1).await[..] else { panic!("no error") };
+    assert_eq!((error.code(), error.took_effect()), (ErrorCode::Lost, TookEffect::No));
+    let ask = AskFateRequest { token: Some(nowhere), sequence: 2, ..ask };
+    assert_eq!(data.ask_fate(ask.clone()).await.unwrap().into_inner().fate(), Fate::Lost);
+    let ask = AskFateRequest { token: Some(Position { epoch: token.epoch + 1, ..token }), wait_ms: 0, ..ask };
+    let later = AskFateRequest { sequence: 2, ..ask };
+    assert_eq!(data.ask_fate(later).await.unwrap().into_inner().fate(), Fate::Pending);
+    newer.close().await;
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bad_acknowledgements_and_tokens_are_refused_and_one_early_write_has_no_reply() {
+    let node = Node::with_tenant(|_| {}).await;
+    let mut data = node.data().await;
+    let early = WriteRequest { ack: Ack::Leader.into(), ..write("t", "put k v") };
+    let written = data.write(early).await.unwrap().into_inner();
+    assert_eq!(written.reply, None);
+    let at_least = query_request::Freshness::AtLeast(written.position.unwrap());
+    let request = QueryRequest { freshness: Some(at_least), ..query("t", "get k") };
+    assert_eq!(data.query(request).await.unwrap().into_inner().response, "v");
+
+    let unknown = WriteRequest { ack: 7, ..write("t", "put k v") };
+    assert_code(&data.write(unknown).await.unwrap_err(), ErrorCode::Invalid);
+    for token in [None, Some(Position { epoch: 1, index: 0 }), Some(Position { epoch: 0, index: 1 })] {
+        let ask = AskFateRequest { tenant: "t".into(), token, ..AskFateRequest::default() };
+        assert_code(&data.ask_fate(ask).await.unwrap_err(), ErrorCode::Invalid);
+    }
+    let ask = AskFateRequest { tenant: "no".into(), token: written.position, ..AskFateRequest::default() };
+    assert_code(&data.ask_fate(ask).await.unwrap_err(), ErrorCode::NotFound);
+    let mut stream = Stream::open(&mut data, None).await;
+    let write = StreamWrite { sequence: 1, command: "put k w".into(), ..StreamWrite::default() };
+    let unknown = StreamWrite { ack: 7, ..write.clone() };
+    let outside = StreamWrite { token: written.position, ..write };
+    stream.send_writes("t", 0, vec![unknown, outside]);
+    let invalid =
+        |told: &Outcome| matches!(told, Outcome::Error(error) if error.code() == ErrorCode::Invalid);
+    assert!(told(&mut stream, 2).await.iter().all(invalid));
+    stream.close().await;
+    assert_eq!(data.query(query("t", "get k")).await.unwrap().into_inner().response, "v");
+    node.stop().await;
 }

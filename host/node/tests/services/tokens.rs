@@ -78,7 +78,7 @@ async fn a_token_reaches_only_its_tenants_and_scopes() {
     // On a stream, only the message about the other tenant is refused.
     let message = |tenant: &str, sequence| WriteStreamRequest {
         tenant: tenant.into(),
-        writes: vec![StreamWrite { sequence, command: "ok".into() }],
+        writes: vec![StreamWrite { sequence, command: "ok".into(), ..StreamWrite::default() }],
         ..WriteStreamRequest::default()
     };
     let messages = stream::iter([message("u", 1), message("t", 2)]);
@@ -103,12 +103,12 @@ async fn the_plugin_is_told_who_asks() {
     let node = Node::with_tenant(|config| config.tokens = vec![settings]).await;
     let mut data = node.data().await;
     let written = data.write(bearing(ann.secret(), write("t", "who"))).await.unwrap();
-    assert_eq!(written.into_inner().reply, "ann");
+    assert_eq!(written.into_inner().reply.unwrap(), "ann");
     let read = data.query(bearing(ann.secret(), query("t", "who"))).await.unwrap();
     assert_eq!(read.into_inner().response, "ann");
     let message = WriteStreamRequest {
         tenant: "t".into(),
-        writes: vec![StreamWrite { sequence: 1, command: "who".into() }],
+        writes: vec![StreamWrite { sequence: 1, command: "who".into(), ..StreamWrite::default() }],
         ..WriteStreamRequest::default()
     };
     let messages = bearing(ann.secret(), stream::iter([message]));
@@ -129,7 +129,7 @@ async fn a_stream_ends_when_its_token_expires() {
     let (sender, messages) = mpsc::unbounded_channel();
     let message = |sequence| WriteStreamRequest {
         tenant: "t".into(),
-        writes: vec![StreamWrite { sequence, command: "ok".into() }],
+        writes: vec![StreamWrite { sequence, command: "ok".into(), ..StreamWrite::default() }],
         ..WriteStreamRequest::default()
     };
     sender.send(message(1)).unwrap();

@@ -197,3 +197,59 @@ fn an_end_fails_everything_that_waits() {
     assert_eq!(unsent.try_recv().unwrap().unwrap_err().took_effect(), TookEffect::No);
     assert!(window.is_settled());
 }
+
+fn token(index: u64) -> Position {
+    Position { epoch: 3, index: mortise_core::ids::LogIndex(index) }
+}
+
+fn push_early(window: &mut Window) -> (oneshot::Receiver<Position>, Answer) {
+    let ((told, tokens), (sender, receiver)) = (oneshot::channel(), oneshot::channel());
+    window.push("early".into(), None, Waiter::Early(told, sender));
+    (tokens, receiver)
+}
+
+#[test]
+fn a_write_that_a_leader_acknowledged_is_asked_for_and_never_sent_again() {
+    let (mut window, _others) = window(Acknowledge::WhenAnswered, 1);
+    let (mut tokens, mut outcome) = push_early(&mut window);
+    let (_, writes) = window.next_message().unwrap();
+    let acks: Vec<_> = writes.iter().map(StreamWrite::ack).collect();
+    assert_eq!(acks, [v1::Ack::Committed, v1::Ack::Leader]);
+    window.acknowledged(2, token(7));
+    window.acknowledged(2, token(8));
+    window.acknowledged(1, token(7));
+    assert_eq!(tokens.try_recv(), Ok(token(7)));
+    assert!(outcome.try_recv().is_err() && !window.is_settled());
+
+    window.restart();
+    let (_, writes) = window.next_message().unwrap();
+    assert_eq!((writes[0].command.as_ref(), writes[0].token), (b"c1".as_slice(), None));
+    assert_eq!((writes[1].command.as_ref(), writes[1].token), (b"".as_slice(), Some(token(7).into())));
+    window.answer(2, error(ErrorKind::Lost));
+    let lost = outcome.try_recv().unwrap().unwrap_err();
+    assert_eq!((lost.kind(), lost.took_effect()), (ErrorKind::Lost, TookEffect::No));
+}
+
+#[test]
+fn a_lost_write_that_was_sent_twice_may_have_been_executed() {
+    let (mut window, _) = window(Acknowledge::WhenAnswered, 0);
+    let (mut tokens, mut outcome) = push_early(&mut window);
+    window.next_message();
+    window.restart();
+    window.next_message();
+    window.acknowledged(1, token(7));
+    window.answer(1, error(ErrorKind::Lost));
+    assert_eq!(tokens.try_recv(), Ok(token(7)));
+    assert_eq!(outcome.try_recv().unwrap().unwrap_err().took_effect(), TookEffect::Unknown);
+}
+
+#[test]
+fn an_outcome_without_a_token_ends_the_wait_for_one() {
+    let (mut window, _) = window(Acknowledge::WhenAnswered, 0);
+    let (mut tokens, mut outcome) = push_early(&mut window);
+    window.next_message();
+    window.answer(1, error(ErrorKind::Rejected));
+    window.acknowledged(1, token(7));
+    assert_eq!(tokens.try_recv(), Err(oneshot::error::TryRecvError::Closed));
+    assert_eq!(outcome.try_recv().unwrap().unwrap_err().kind(), ErrorKind::Rejected);
+}

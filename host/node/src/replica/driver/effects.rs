@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 
 use mortise_core::ids::LogIndex;
 use mortise_core::replica::{
-    Effect, Event as CoreEvent, LogAtInstall, Notice, Position, Refusal, SnapshotMeta, Write, WriteId,
+    Effect, Event as CoreEvent, LogAtInstall, Notice, Position, Rare, Refusal, SnapshotMeta, Write, WriteId,
 };
 
 use super::{Driver, Waiters};
@@ -57,8 +57,8 @@ impl Driver {
                     // As above.
                     let _ = self.operators.remove(&id).map(|reply| reply.send(result));
                 }
-                // Nothing is proposed with the acknowledgement of the leader alone.
-                Effect::Acknowledge { .. } | Effect::Fate { .. } => {}
+                Effect::Acknowledge { token, .. } => self.acknowledged(token),
+                Effect::Fate { id, result } => self.fate(id, result),
             }
         }
     }
@@ -166,6 +166,8 @@ impl Driver {
                 tracing::debug!(?record, "a newer record of the group");
             }
             Notice::Dropped(why) => tracing::debug!(why, "a message or an answer was refused"),
+            // Whoever asks can make it happen at will.
+            Notice::Happened(Rare::TokenLost) => tracing::debug!("a token was found lost"),
             Notice::Happened(what) => tracing::info!(?what, "a rare thing happened"),
             Notice::Unfrozen { .. } | Notice::Released => {}
         }
@@ -180,17 +182,9 @@ impl Driver {
         self.upkeep.forget();
         let (logged, drafts) = (std::mem::take(&mut self.pending), std::mem::take(&mut self.drafts));
         let waiting: Vec<Waiters> = logged.into_iter().map(|pending| pending.waiters).collect();
-        waiting.into_iter().for_each(|waiters| self.fail_released(waiters, &WriteError::LeadershipLost));
+        waiting.into_iter().for_each(|waiters| self.fail(waiters, &WriteError::LeadershipLost));
         let refusal = self.shared.not_leader();
-        drafts.into_iter().for_each(|draft| self.fail_released(draft.waiters, &refusal));
-    }
-
-    fn fail_released(&mut self, waiters: Waiters, error: &WriteError) {
-        if let Waiters::Commands(commands) = &waiters {
-            let bytes = commands.iter().map(super::Waiter::bytes).sum();
-            self.shared.in_flight.release(commands.len(), bytes);
-        }
-        self.fail(waiters, error);
+        drafts.into_iter().for_each(|draft| self.fail(draft.waiters, &refusal));
     }
 
     /// Shows everybody who leads.

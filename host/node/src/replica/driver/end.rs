@@ -3,6 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use super::{Driver, Event, Waiters};
+use crate::replica::answers::refuse;
 use crate::replica::api::WriteError;
 use crate::replica::apply::ApplyJob;
 use crate::replica::writer::WriterJob;
@@ -21,13 +22,14 @@ impl Driver {
         pending.into_iter().for_each(|waiters| self.fail(waiters, &logged));
         let drafts: Vec<_> = self.drafts.drain(..).map(|draft| draft.waiters).collect();
         drafts.into_iter().for_each(|waiters| self.fail(waiters, &error));
+        self.leave_askers(&error);
         if let Some(started) = self.started.take() {
             // Whoever waited for the start may be gone.
             let _ = started.send(Err(error.clone()));
         }
         while let Ok(event) = self.channels.events.try_recv() {
             match event {
-                Event::Writes(writes, _, sink) => self.admission.refuse(&writes, &sink, &error),
+                Event::Writes(writes, _, sink) => refuse(&writes, &sink, &error),
                 Event::Propose(_, reply) => drop(reply.send(Err(error.clone()))),
                 Event::Shutdown(done) => drop(done.send(())),
                 _ => {}

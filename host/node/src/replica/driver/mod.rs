@@ -13,6 +13,7 @@
 
 mod effects;
 mod end;
+mod tokens;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -33,7 +34,8 @@ use mortise_core::time::LogTime;
 use mortise_storage::StateId;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
-use super::admission::{Admission, Waiter};
+use super::admission::{Admission, Admitted};
+use super::answers::{Waiter, refuse};
 use super::api::{AnswerSink, Write, WriteError};
 use super::apply::{ApplyJob, SnapshotReply};
 use super::fetch::Fetched;
@@ -43,6 +45,8 @@ use super::outside::Outside;
 use super::shared::{Shared, clock, uptime};
 use super::upkeep::Upkeep;
 use super::writer::WriterJob;
+use tokens::Asker;
+pub(crate) use tokens::FateReply;
 
 /// Events handled before the driver looks whether it can close an entry: bounds how long a busy channel can keep an
 /// idle log waiting.
@@ -62,6 +66,8 @@ pub(crate) enum Event {
     Message(NodeId, Message, OwnedSemaphorePermit),
     /// Somebody wants to read.
     Read(Freshness, MonoTime, ReadReply),
+    /// Somebody asks what became of an `ack = leader` write.
+    AskFate(Position, MonoTime, FateReply),
     /// An operator's command.
     Operator(OperatorCommand, OperatorReply),
     /// Somebody wants to see the replica.
@@ -120,6 +126,16 @@ enum Waiters {
     Nobody,
 }
 
+impl Waiters {
+    /// How the entry has to be acknowledged for all of them.
+    fn ack(&self) -> Ack {
+        match self {
+            Self::Commands(waiters) if waiters.iter().any(|waiter| waiter.ack == Ack::Leader) => Ack::Leader,
+            _ => Ack::Committed,
+        }
+    }
+}
+
 /// An entry that this replica proposed and has not applied yet.
 struct Pending {
     entry: Arc<Entry>,
@@ -153,6 +169,7 @@ pub(crate) struct Driver {
     durable: WriteId,
     requests: RequestId,
     reads: HashMap<RequestId, ReadReply>,
+    askers: HashMap<RequestId, Asker>,
     operators: HashMap<RequestId, OperatorReply>,
     /// The state whose results count.
     state: StateId,
@@ -210,6 +227,7 @@ impl Driver {
             durable: WriteId(0),
             requests: RequestId(0),
             reads: HashMap::new(),
+            askers: HashMap::new(),
             operators: HashMap::new(),
             state: shared.state(),
             newest_state,
@@ -258,6 +276,7 @@ impl Driver {
                 self.reads.insert(id, reply);
                 self.step(CoreEvent::Read(Read { id, freshness, deadline }));
             }
+            Event::AskFate(token, deadline, reply) => self.ask_fate(token, deadline, Asker::Call(reply)),
             Event::Operator(command, reply) => {
                 let id = self.next_request();
                 self.operators.insert(id, reply);
@@ -282,10 +301,14 @@ impl Driver {
         if !self.serving {
             let bytes = writes.iter().map(|write| write.payload.len()).sum();
             self.shared.in_flight.release(writes.len(), bytes);
-            return self.admission.refuse(&writes, sink, &self.shared.not_leader());
+            return refuse(&writes, sink, &self.shared.not_leader());
         }
-        for (command, waiter) in self.admission.admit(writes, stream, sink) {
+        let Admitted { commands, tokens } = self.admission.admit(writes, stream, sink);
+        for (command, waiter) in commands {
             self.draft_command(command, waiter);
+        }
+        for (token, waiter) in tokens {
+            self.ask_for_write(token, waiter);
         }
     }
 
@@ -335,8 +358,9 @@ impl Driver {
             let entry = Entry { epoch, index, time, profile, body: draft.body };
             let payload = entry.encode();
             self.profile_in_flight = matches!(entry.body, Body::Profile(_));
+            let ack = draft.waiters.ack();
             self.proposing = Some((entry, draft.waiters));
-            let proposal = Proposal { id: self.next_request(), payload, ack: Ack::Committed };
+            let proposal = Proposal { id: self.next_request(), payload, ack };
             let effects = self.core.step(uptime(), CoreEvent::Propose(proposal));
             self.carry_out(effects);
             if self.profile_in_flight {
@@ -347,7 +371,7 @@ impl Driver {
     }
 
     /// The core's answer to the entry that is being proposed.
-    fn proposed(&mut self, result: Result<mortise_core::replica::Position, Refusal>) {
+    fn proposed(&mut self, result: Result<Position, Refusal>) {
         let Some((mut entry, waiters)) = self.proposing.take() else { return };
         match result {
             Ok(at) => {
@@ -379,13 +403,14 @@ impl Driver {
             if matches!(pending.entry.body, Body::Profile(_)) {
                 self.profile_in_flight = false;
             }
+            let position = Position { epoch: pending.entry.epoch, index };
             match (pending.waiters, result, &pending.entry.body) {
-                (Waiters::Commands(waiters), EntryResult::Commands(results), Body::Commands(commands)) => {
-                    self.admission.answer(index, commands, waiters, results);
+                (Waiters::Commands(waiters), EntryResult::Commands(results), Body::Commands(_)) => {
+                    self.admission.answer(position, waiters, results);
                 }
                 (Waiters::Proposal(reply), EntryResult::Other(done), _) => {
                     // A caller that went away needs no answer.
-                    let _ = reply.send(Ok(done.map(|()| Position { epoch: pending.entry.epoch, index })));
+                    let _ = reply.send(Ok(done.map(|()| position)));
                 }
                 (Waiters::Nobody, _, body) => self.upkeep.done(body),
                 _ => self.shared.set_fault(&format!("entry {index} has a result of another kind")),

@@ -1,0 +1,91 @@
+//! Who waits for what becomes of writes, and how they are told.
+
+use std::sync::Arc;
+
+use mortise_core::ids::{Sequence, SessionId, TenantId};
+use mortise_core::outcome::Outcome;
+use mortise_core::replica::{Ack, Position};
+
+use super::api::{Answer, AnswerSink, Told, Write, WriteError, Written};
+use super::plan::CommandResult;
+
+/// Who waits for a command.
+pub(crate) struct Waiter {
+    sink: Arc<dyn AnswerSink>,
+    pub(super) tenant: TenantId,
+    pub(super) session: SessionId,
+    pub(super) sequence: Sequence,
+    /// Of the command.
+    pub(super) bytes: usize,
+    /// When it wants its acknowledgement.
+    pub(super) ack: Ack,
+}
+
+/// Gathers answers, and hands them over a sink at a time.
+#[derive(Default)]
+pub(crate) struct Answers {
+    sink: Option<Arc<dyn AnswerSink>>,
+    answers: Vec<Answer>,
+}
+
+impl Waiter {
+    pub(super) fn new(write: &Write, sink: &Arc<dyn AnswerSink>) -> Self {
+        Self {
+            sink: sink.clone(),
+            tenant: write.tenant,
+            session: write.session,
+            sequence: write.sequence,
+            bytes: write.payload.len(),
+            ack: write.ack,
+        }
+    }
+}
+
+impl Answers {
+    pub(super) fn with_capacity(count: usize) -> Self {
+        Self { sink: None, answers: Vec::with_capacity(count) }
+    }
+
+    pub(super) fn add(&mut self, waiter: &Waiter, told: Told) {
+        if self.sink.as_ref().is_none_or(|sink| !Arc::ptr_eq(sink, &waiter.sink)) {
+            self.send();
+            self.sink = Some(waiter.sink.clone());
+        }
+        self.answers.push(Answer {
+            tenant: waiter.tenant,
+            session: waiter.session,
+            sequence: waiter.sequence,
+            told,
+        });
+    }
+
+    pub(super) fn send(&mut self) {
+        let answers = std::mem::take(&mut self.answers);
+        if let Some(sink) = self.sink.take() {
+            sink.answers(answers);
+        }
+    }
+}
+
+/// What a caller is told of a result; `position`: of the entry that it is the result of.
+pub(crate) fn outcome(result: CommandResult, position: Option<Position>) -> Result<Written, WriteError> {
+    match result {
+        CommandResult::Outcome(Outcome::Applied(reply)) => Ok(Written { reply, position }),
+        CommandResult::Outcome(Outcome::Rejected(rejection)) => Err(WriteError::Rejected(rejection)),
+        CommandResult::Outcome(Outcome::Failed(failure)) => Err(WriteError::Failed(failure)),
+        CommandResult::NoSuchTenant => Err(WriteError::NoSuchTenant),
+        CommandResult::SessionExpired => Err(WriteError::SessionExpired),
+        CommandResult::Answered => Err(WriteError::AlreadyAnswered),
+    }
+}
+
+/// Answers every write with the same error.
+pub(crate) fn refuse(writes: &[Write], sink: &Arc<dyn AnswerSink>, error: &WriteError) {
+    let answers = writes.iter().map(|write| Answer {
+        tenant: write.tenant,
+        session: write.session,
+        sequence: write.sequence,
+        told: Told::Outcome(Err(error.clone())),
+    });
+    sink.answers(answers.collect());
+}
