@@ -42,7 +42,7 @@ impl DataService {
         let call = Call::of(&request)?;
         let OpenSessionRequest { tenant, ttl_ms } = request.into_inner();
         let (replica, tenant) = self.tenant(&call, Action::Write(&tenant))?;
-        let (session, ttl_ms) = replica.open_session(tenant, ttl_ms).await?;
+        let (session, ttl_ms) = replica.open_session(tenant, ttl_ms).await.map_err(errors::of_session)?;
         Ok(OpenSessionResponse { session: session.0, ttl_ms })
     }
 
@@ -53,7 +53,7 @@ impl DataService {
         let call = Call::of(&request)?;
         let CloseSessionRequest { tenant, session } = request.into_inner();
         let (replica, tenant) = self.tenant(&call, Action::Write(&tenant))?;
-        replica.close_session(tenant, SessionId(session)).await?;
+        replica.close_session(tenant, SessionId(session)).await.map_err(errors::of_session)?;
         Ok(CloseSessionResponse {})
     }
 

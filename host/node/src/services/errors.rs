@@ -79,6 +79,14 @@ impl From<AdminError> for ErrorDetail {
     }
 }
 
+/// The error of a call about a session: unlike what is administered, sessions are found at the leader's data listener.
+pub(super) fn of_session(error: AdminError) -> ErrorDetail {
+    match error {
+        AdminError::Write(error) => error.into(),
+        error => error.into(),
+    }
+}
+
 impl From<AccessError> for ErrorDetail {
     fn from(error: AccessError) -> Self {
         let code = match error {
@@ -143,10 +151,12 @@ pub(super) fn of_input(status: Status) -> ErrorDetail {
 
 #[cfg(test)]
 mod tests {
+    use mortise_core::group::NodeId;
     use mortise_core::outcome::{Failure, Limit, Rejection, RejectionKind};
     use mortise_proto::v1::TookEffect;
 
     use super::*;
+    use crate::replica::Leader;
 
     #[test]
     fn every_write_error_has_its_code_and_says_what_to_do() {
@@ -181,6 +191,14 @@ mod tests {
             );
             assert!(!detail.message.is_empty());
         }
+    }
+
+    #[test]
+    fn each_listener_names_the_leaders_own() {
+        let leader = Leader { node: NodeId(2), data: "data:1".into(), admin: "admin:1".into() };
+        let error = || AdminError::Write(WriteError::NotLeader { leader: Some(leader.clone()) });
+        assert_eq!(ErrorDetail::from(error()).leader_hint, "admin:1");
+        assert_eq!(of_session(error()).leader_hint, "data:1");
     }
 
     #[test]
