@@ -1,6 +1,7 @@
 //! Clusters of real processes, with a real etcd.
 #![allow(clippy::unwrap_used)]
 
+mod ack_leader;
 mod failover;
 mod flights;
 mod history;
