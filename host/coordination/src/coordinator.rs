@@ -54,8 +54,13 @@ pub trait Coordinator: Send + Sync {
     /// Looks a tenant up, linearizably.
     fn read_tenant(&self, name: &str) -> Read<'_, TenantRecord>;
 
-    /// Replaces a tenant's entry.
-    fn swap_tenant(&self, name: &str, expected: Expected, next: TenantRecord) -> Swap<'_, TenantRecord>;
+    /// Replaces a tenant's entry; with `None` it is removed, and the name is free.
+    fn swap_tenant(
+        &self,
+        name: &str,
+        expected: Expected,
+        next: Option<TenantRecord>,
+    ) -> Swap<'_, TenantRecord>;
 
     /// Tells what changes: the present state first, then each change.
     fn changes(&self, interest: Interest) -> Changes;

@@ -9,10 +9,9 @@
 //! ```
 //! Keys with more levels are others' business: they are ignored.
 
+use mortise_core::entry::check_tenant_name;
 use mortise_core::group::{BootId, NodeId};
 use mortise_core::ids::GroupId;
-
-use crate::config::is_name;
 
 /// What a key names.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -74,7 +73,7 @@ impl Keys {
             ("nodes", None) => number(first).map(|node| Name::Node(NodeId(node))),
             ("sessions", None) => number(first).map(|node| Name::Session(NodeId(node))),
             ("groups", None) => group(first).map(Name::Group),
-            ("tenants", None) => is_name(first).then(|| Name::Tenant(first.to_owned())),
+            ("tenants", None) => check_tenant_name(first).ok().map(|()| Name::Tenant(first.to_owned())),
             ("candidates", Some(second)) => group(first).zip(candidate(second)).map(|(group, who)| {
                 let (node, boot) = who;
                 Name::Candidate(group, node, boot)
@@ -119,6 +118,7 @@ mod tests {
             Name::Candidate(GroupId(1), NodeId(2), BootId(3)),
             Name::Group(GroupId(12_345)),
             Name::Tenant("kv".into()),
+            Name::Tenant("Orders_2026.v1".into()),
         ];
         for name in names {
             assert_eq!(keys.parse(keys.key(&name).as_bytes()), Parsed::Name(name));
@@ -152,7 +152,7 @@ mod tests {
             b"/blue/nodes/0",
             b"/blue/nodes/99999999999999999999",
             b"/blue/candidates/0001/1",
-            b"/blue/tenants/A",
+            b"/blue/tenants/.a",
             b"/blue/groups/\xff",
         ] {
             assert!(matches!(keys.parse(key), Parsed::Foreign(_)), "{}", String::from_utf8_lossy(key));

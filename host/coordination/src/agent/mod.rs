@@ -23,13 +23,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
+use mortise_core::entry::check_tenant_name;
 use mortise_core::group::{BootId, GroupRecord, LeaseId, NodeId};
 use mortise_core::ids::GroupId;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
 use crate::backend::Backend;
-use crate::config::{Config, is_name};
+use crate::config::Config;
 use crate::coordinator::{Coordinator, Read, Swap};
 use crate::error::{Broken, CoordinationError};
 use crate::keys::{Keys, Name};
@@ -181,7 +182,7 @@ impl<B: Backend> Coordinator for Coordination<B> {
         if !has_session {
             return std::future::ready(Err(CoordinationError::NoSession)).boxed();
         }
-        self.shared.swap_record(Name::Group(group), expected, next).boxed()
+        self.shared.swap_record(Name::Group(group), expected, Some(next)).boxed()
     }
 
     fn read_node(&self, node: NodeId) -> Read<'_, NodeRecord> {
@@ -189,7 +190,7 @@ impl<B: Backend> Coordinator for Coordination<B> {
     }
 
     fn swap_node(&self, node: NodeId, expected: Expected, next: NodeRecord) -> Swap<'_, NodeRecord> {
-        self.shared.swap_record(Name::Node(node), expected, next).boxed()
+        self.shared.swap_record(Name::Node(node), expected, Some(next)).boxed()
     }
 
     fn read_tenant(&self, name: &str) -> Read<'_, TenantRecord> {
@@ -199,7 +200,12 @@ impl<B: Backend> Coordinator for Coordination<B> {
         }
     }
 
-    fn swap_tenant(&self, name: &str, expected: Expected, next: TenantRecord) -> Swap<'_, TenantRecord> {
+    fn swap_tenant(
+        &self,
+        name: &str,
+        expected: Expected,
+        next: Option<TenantRecord>,
+    ) -> Swap<'_, TenantRecord> {
         match tenant(name) {
             Ok(name) => self.shared.swap_record(name, expected, next).boxed(),
             Err(error) => std::future::ready(Err(error)).boxed(),
@@ -271,7 +277,6 @@ impl<B: Backend> Coordinator for Coordination<B> {
 }
 
 fn tenant(name: &str) -> Result<Name, CoordinationError> {
-    let wrong =
-        || CoordinationError::Config(format!("{name:?} is no tenant's name: 1 to 64 of a-z, 0-9, '-', '_'"));
-    is_name(name).then(|| Name::Tenant(name.to_owned())).ok_or_else(wrong)
+    check_tenant_name(name).map_err(CoordinationError::Config)?;
+    Ok(Name::Tenant(name.to_owned()))
 }

@@ -110,7 +110,7 @@ impl<B: Backend> Shared<B> {
         BackendError::Unanswered { endpoint: "etcd".into(), why }
     }
 
-    /// Replaces a record.
+    /// Replaces a record; with `None` it is removed.
     ///
     /// It is read first: so that etcd is judged before anything is sent to it, a record that cannot be read is left
     /// alone, and most refusals leave nothing in doubt.
@@ -118,12 +118,12 @@ impl<B: Backend> Shared<B> {
         &self,
         name: Name,
         expected: Expected,
-        next: R,
+        next: Option<R>,
     ) -> Result<SwapOutcome<R>, CoordinationError> {
         if let History::Broken(broken) = self.judge.history() {
             return Err(broken.into());
         }
-        let value = next.write()?;
+        let value = next.as_ref().map(Record::write).transpose()?;
         let before = self.read_key(&name, false).await?;
         let current = before.value.clone();
         let seen_before: Seen<R> = seen(before, Source::Read)?;
@@ -140,7 +140,10 @@ impl<B: Backend> Shared<B> {
         };
         let transaction = Transaction {
             conditions: vec![condition],
-            operations: vec![Operation::Put(key.clone(), value, None)],
+            operations: vec![match value {
+                Some(value) => Operation::Put(key.clone(), value, None),
+                None => Operation::Delete(key.clone()),
+            }],
             otherwise: Some(key),
         };
         self.send_swap(transaction, next).await
@@ -149,7 +152,7 @@ impl<B: Backend> Shared<B> {
     async fn send_swap<R: Record>(
         &self,
         transaction: Transaction,
-        next: R,
+        next: Option<R>,
     ) -> Result<SwapOutcome<R>, CoordinationError> {
         let asked = self.judge.known();
         let answer = match self.backend.commit(transaction).await {
@@ -174,7 +177,7 @@ impl<B: Backend> Shared<B> {
                 cluster,
                 revision,
                 mod_revision: revision,
-                record: Some(next),
+                record: next,
                 source: Source::Read,
             })),
             Committed::Refused(current) => {

@@ -81,7 +81,7 @@ impl Faults {
         self.plan().lease_gone = true;
     }
 
-    /// The fault of the next swap of a group's record that has none yet.
+    /// The fault of the next swap of a group's or a tenant's record that has none yet.
     pub fn next_swap(&self, fault: SwapFault) {
         self.plan().swaps.push_back(fault);
     }
@@ -105,10 +105,12 @@ impl Faults {
     }
 
     fn swap_fault(&self, transaction: &Transaction) -> Option<SwapFault> {
-        let is_group = |operation: &Operation| match operation {
-            Operation::Put(key, _, _) | Operation::Delete(key) => key.contains("/groups/"),
+        let is_record = |operation: &Operation| match operation {
+            Operation::Put(key, _, _) | Operation::Delete(key) => {
+                key.contains("/groups/") || key.contains("/tenants/")
+            }
         };
-        let is_swap = transaction.operations.iter().any(is_group);
+        let is_swap = transaction.operations.iter().any(is_record);
         is_swap.then(|| self.plan().swaps.pop_front()).flatten()
     }
 }

@@ -1,32 +1,29 @@
-//! Where clients look a tenant up.
+//! Which group has the tenant of a name: the directory by which names are unique in the cluster.
 
 use mortise_core::group::Nonce;
-use mortise_core::ids::{GroupId, TenantId};
+use mortise_core::ids::{Epoch, GroupId, TenantId};
 use serde::{Deserialize, Serialize};
 
 use super::{LEVEL, Record, hex, parse, to_json};
 use crate::error::CoordinationError;
 
-/// What a tenant is ready for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+/// How far a tenant is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum TenantState {
-    /// Its name is taken; its group does not have it yet.
+    /// Its name is taken; whether its group has it is not known yet.
     Creating,
-    /// It serves.
-    Ready,
-    /// It is gone; its name may be taken again.
-    Dropped,
+    /// Its group has it, under this number, which the group never uses again.
+    Ready(TenantId),
 }
 
-/// A tenant, by its name.
+/// A tenant, by its name. Whoever has none is free to be taken.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct TenantRecord {
-    /// Its number, never reused.
-    pub id: TenantId,
     /// The group it lives in.
     pub group: GroupId,
-    /// What it is ready for.
+    /// The leadership of that group which wrote this: an older one leaves it alone.
+    pub epoch: Epoch,
+    /// How far it is.
     pub state: TenantState,
     /// Names this write.
     pub nonce: Nonce,
@@ -36,11 +33,20 @@ pub struct TenantRecord {
 #[serde(deny_unknown_fields)]
 struct Json {
     level: u32,
-    id: u64,
     group: u64,
-    state: TenantState,
+    epoch: u64,
+    state: State,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    id: Option<u64>,
     #[serde(with = "hex")]
     nonce: u64,
+}
+
+#[derive(Clone, Copy, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum State {
+    Creating,
+    Ready,
 }
 
 impl Record for TenantRecord {
@@ -49,18 +55,24 @@ impl Record for TenantRecord {
     }
 
     fn write(&self) -> Result<Vec<u8>, CoordinationError> {
-        let (id, group, nonce) = (self.id.0, self.group.0, self.nonce.0);
-        to_json(&Json { level: LEVEL, id, group, state: self.state, nonce })
+        let (group, epoch, nonce) = (self.group.0, self.epoch.0, self.nonce.0);
+        let (state, id) = match self.state {
+            TenantState::Creating => (State::Creating, None),
+            TenantState::Ready(id) => (State::Ready, Some(id.0)),
+        };
+        to_json(&Json { level: LEVEL, group, epoch, state, id, nonce })
     }
 
     fn read(bytes: &[u8]) -> Result<Self, String> {
         let json: Json = parse(bytes, "a tenant record", LEVEL)?;
-        Ok(Self {
-            id: TenantId(json.id),
-            group: GroupId(json.group),
-            state: json.state,
-            nonce: Nonce(json.nonce),
-        })
+        let state = match (json.state, json.id) {
+            (State::Creating, None) => TenantState::Creating,
+            (State::Ready, Some(id)) => TenantState::Ready(TenantId(id)),
+            (State::Creating, Some(_)) => return Err("a tenant record with a number before its time".into()),
+            (State::Ready, None) => return Err("a tenant record without a number".into()),
+        };
+        let (group, epoch) = (GroupId(json.group), Epoch(json.epoch));
+        Ok(Self { group, epoch, state, nonce: Nonce(json.nonce) })
     }
 }
 
@@ -70,9 +82,20 @@ mod tests {
 
     #[test]
     fn a_record_survives_the_way_to_json_and_back() {
-        let record =
-            TenantRecord { id: TenantId(5), group: GroupId(2), state: TenantState::Ready, nonce: Nonce(9) };
-        assert_eq!(TenantRecord::read(&record.write().unwrap()), Ok(record));
+        for state in [TenantState::Creating, TenantState::Ready(TenantId(5))] {
+            let record = TenantRecord { group: GroupId(2), epoch: Epoch(3), state, nonce: Nonce(9) };
+            assert_eq!(TenantRecord::read(&record.write().unwrap()), Ok(record));
+        }
         assert!(TenantRecord::read(b"[]").is_err());
+        let json =
+            |rest: &str| format!(r#"{{"level":1,"group":2,"epoch":3,"nonce":"0000000000000009",{rest}}}"#);
+        for (rest, is_good) in [
+            (r#""state":"ready","id":5"#, true),
+            (r#""state":"ready""#, false),
+            (r#""state":"creating","id":5"#, false),
+            (r#""state":"dropped""#, false),
+        ] {
+            assert_eq!(TenantRecord::read(json(rest).as_bytes()).is_ok(), is_good, "{rest}");
+        }
     }
 }

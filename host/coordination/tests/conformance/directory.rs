@@ -5,12 +5,12 @@ use mortise_coordination::{
     TenantState, new_nonce,
 };
 use mortise_core::group::{BootId, NodeId};
-use mortise_core::ids::{GroupId, TenantId};
+use mortise_core::ids::{Epoch, GroupId, TenantId};
 
 use crate::world::{World, applied, until};
 
-fn tenant(id: u64, state: TenantState) -> TenantRecord {
-    TenantRecord { id: TenantId(id), group: GroupId(1), state, nonce: new_nonce().unwrap() }
+fn tenant(epoch: u64, state: TenantState) -> TenantRecord {
+    TenantRecord { group: GroupId(1), epoch: Epoch(epoch), state, nonce: new_nonce().unwrap() }
 }
 
 pub(crate) async fn tenants_are_looked_up(world: World) {
@@ -18,12 +18,14 @@ pub(crate) async fn tenants_are_looked_up(world: World) {
     let mut changes = node.changes(Interest::All);
     assert_eq!(node.read_tenant("orders").await.unwrap().record, None);
     let first = tenant(1, TenantState::Creating);
-    let created = applied(node.swap_tenant("orders", Expected::Absent, first.clone()).await.unwrap());
+    let created = applied(node.swap_tenant("orders", Expected::Absent, Some(first.clone())).await.unwrap());
     let expected = Expected::Present { mod_revision: created.mod_revision, nonce: first.nonce };
-    let ready = TenantRecord { state: TenantState::Ready, nonce: new_nonce().unwrap(), ..first };
-    applied(node.swap_tenant("orders", expected, ready.clone()).await.unwrap());
-    let again = node.swap_tenant("orders", expected, tenant(2, TenantState::Creating)).await.unwrap();
-    assert!(matches!(again, SwapOutcome::Refused(_)), "{again:?}");
+    let ready = tenant(1, TenantState::Ready(TenantId(1)));
+    let made_ready = applied(node.swap_tenant("orders", expected, Some(ready.clone())).await.unwrap());
+    for next in [Some(tenant(2, TenantState::Creating)), None] {
+        let again = node.swap_tenant("orders", expected, next).await.unwrap();
+        assert!(matches!(again, SwapOutcome::Refused(_)), "{again:?}");
+    }
     assert_eq!(node.read_tenant("orders").await.unwrap().record, Some(ready.clone()));
     until(&mut changes, "the tenant", |change| match change {
         Change::Tenants(tenants) => {
@@ -33,9 +35,18 @@ pub(crate) async fn tenants_are_looked_up(world: World) {
         _ => None,
     })
     .await;
-    for name in ["", "a/b", "Orders", "../x"] {
+    let expected = Expected::Present { mod_revision: made_ready.mod_revision, nonce: ready.nonce };
+    applied(node.swap_tenant("orders", expected, None).await.unwrap());
+    assert_eq!(node.read_tenant("orders").await.unwrap().record, None);
+    until(&mut changes, "no tenant", |change| match change {
+        Change::Tenants(tenants) => tenants.is_empty().then_some(()),
+        _ => None,
+    })
+    .await;
+    applied(node.swap_tenant("orders", Expected::Absent, Some(first.clone())).await.unwrap());
+    for name in ["", "a/b", "-x", "../x"] {
         assert!(matches!(node.read_tenant(name).await, Err(CoordinationError::Config(_))), "{name}");
-        let swapped = node.swap_tenant(name, Expected::Absent, ready.clone()).await;
+        let swapped = node.swap_tenant(name, Expected::Absent, Some(ready.clone())).await;
         assert!(matches!(swapped, Err(CoordinationError::Config(_))), "{name}");
     }
 }
@@ -66,7 +77,8 @@ pub(crate) async fn damaged_entries_hide_no_others(world: World) {
     world.put(&world.key("nodes/2"), "{}");
     world.put(&world.key("sessions/3"), r#"{"level":1,"boot":1}"#);
     world.put(&world.key("tenants/bad"), r#"{"level":1}"#);
-    applied(node.swap_tenant("good", Expected::Absent, tenant(1, TenantState::Ready)).await.unwrap());
+    let good = tenant(1, TenantState::Ready(TenantId(1)));
+    applied(node.swap_tenant("good", Expected::Absent, Some(good)).await.unwrap());
     let mut changes = node.changes(Interest::All);
     until(&mut changes, "both tenants", |change| match change {
         Change::Tenants(tenants) => (tenants.len() == 2).then(|| {
