@@ -19,6 +19,8 @@ impl ErrorDetail {
             took_effect: TookEffect::No.into(),
             leader_hint: String::new(),
             rejection: None,
+            group: 0,
+            groups: Vec::new(),
         }
     }
 

@@ -38,6 +38,7 @@ Examples:
   mortise kv get greeting                          read it
   mortise write ledger '{\"open\":{\"account\":\"ann\"}}'
   mortise tenant create orders --plugin ledger     another ledger, apart from the first
+  mortise tenant create orders --plugin ledger --group 2    … in a cluster of several groups
   mortise status --json | jq .applied_index        for scripts
 
 Exit codes:
@@ -95,6 +96,14 @@ pub(crate) struct GlobalArguments {
     pub(crate) timeout: u64,
 }
 
+/// The option of commands about what belongs to a group.
+#[derive(Args, Clone, Copy, Debug)]
+pub(crate) struct GroupArgument {
+    /// The group that is meant; needed where there are several
+    #[arg(long, env = "MORTISE_GROUP", value_name = "NUMBER", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) group: Option<u64>,
+}
+
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -129,10 +138,14 @@ pub(crate) enum Command {
     Cluster(ClusterCommand),
     /// Show who leads and who follows in a cluster's groups, and what happens to them
     Events(EventsArguments),
-    /// Show how the node is
-    Status,
-    /// Write a snapshot now, and drop the log that it covers
-    Snapshot,
+    /// Show how the node is, and its replica of a group
+    Status {
+        /// The group; by default the one with the lowest number that the node has
+        #[arg(long, env = "MORTISE_GROUP", value_name = "NUMBER", value_parser = clap::value_parser!(u64).range(1..))]
+        group: Option<u64>,
+    },
+    /// Write a snapshot of the node's replica of a group now, and drop the log that it covers
+    Snapshot(GroupArgument),
     /// Check a data folder that no node uses
     Verify(VerifyArguments),
     /// Make tokens

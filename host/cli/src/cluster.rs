@@ -78,7 +78,8 @@ Nodes notice that etcd is not the one they knew, and freeze: a leader serves on,
 First make sure that the etcd in front of them is the right one, and that it was restored under a new
 --initial-cluster-token. Then run this command against every node (--admin-endpoint names one, and only one), without --group; and at
 last with --group against one in-sync member of each group: it begins a new history with the newest record that the members
-remember. All voters have to be heard, or declared gone with --gone.";
+remember. All voters have to be heard, or declared gone with --gone. Create no tenant before all groups are back: their leaders
+enter the names of theirs in etcd again.";
 
 const UNCLEAN: &str = "\
 Start a group with what one node has, although others had more.

@@ -140,6 +140,7 @@ fn classify(error: &anyhow::Error) -> (u8, &'static str) {
 /// What to do next.
 fn hint(error: &ClientError) -> Option<String> {
     let next = match error.kind() {
+        ErrorKind::Invalid if !error.groups().is_empty() => "name it with --group, or in MORTISE_GROUP",
         ErrorKind::Unavailable => {
             "is a node running there? `mortise dev` starts one; --endpoint and --admin-endpoint name others"
         }

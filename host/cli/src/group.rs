@@ -50,6 +50,9 @@ pub(crate) async fn run(command: GroupCommand, context: &Context) -> anyhow::Res
 }
 
 fn list(groups: &[GroupInfo]) -> String {
+    if groups.is_empty() {
+        return "no groups yet: `mortise group create NUMBER --nodes NUMBER,…` makes one".into();
+    }
     let row = |group: &GroupInfo| {
         let leader = group.leader.map_or_else(|| "-".to_owned(), |leader| leader.to_string());
         let isr: Vec<String> = group.isr.iter().map(u64::to_string).collect();

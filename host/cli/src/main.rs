@@ -75,8 +75,8 @@ async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Kv(command) => kv::run(command, context).await?,
         Command::Load(load) => load::run(load, context).await?,
         Command::Events(events) => events::run(events, context).await?,
-        Command::Status => status::status(context).await?,
-        Command::Snapshot => status::snapshot(context).await?,
+        Command::Status { group } => status::status(group, context).await?,
+        Command::Snapshot(group) => status::snapshot(group, context).await?,
         Command::Token(command) => token::run(command, context)?,
         Command::Completions { shell } => completions(shell)?,
     }

@@ -1,4 +1,4 @@
-//! `mortise plugin`: plugins that the node knows.
+//! `mortise plugin`: plugins that groups know.
 
 use std::path::PathBuf;
 
@@ -6,6 +6,7 @@ use anyhow::Context as _;
 use clap::Subcommand;
 use mortise_client::admin::PluginInfo;
 
+use crate::arguments::GroupArgument;
 use crate::context::Context;
 use crate::output;
 
@@ -15,19 +16,27 @@ const DIGEST_DIGITS: usize = 16;
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub(crate) enum PluginCommand {
-    /// Make plugins known to the node, which checks and compiles them
+    /// Make plugins known to a group, whose leader checks and compiles them
     #[command(after_help = "Example:\n  mortise plugin upload target/plugins/*.wasm")]
     Upload {
         /// Components
         #[arg(required = true, value_name = "FILE")]
         files: Vec<PathBuf>,
+        #[command(flatten)]
+        group: GroupArgument,
     },
-    /// List all plugins
-    List,
+    /// List the plugins of all groups, or of one
+    List {
+        /// Only this group
+        #[arg(long, value_name = "NUMBER")]
+        group: Option<u64>,
+    },
     /// Show a plugin, with commands to try
     Inspect {
         /// NAME (the newest upload), NAME@VERSION, or at least 8 digits of the digest
         plugin: String,
+        #[command(flatten)]
+        group: GroupArgument,
     },
 }
 
@@ -35,7 +44,8 @@ pub(crate) enum PluginCommand {
 pub(crate) async fn run(command: PluginCommand, context: &Context) -> anyhow::Result<()> {
     let admin = context.admin().await?;
     match command {
-        PluginCommand::Upload { files } => {
+        PluginCommand::Upload { files, group } => {
+            let admin = admin.in_group(group.group);
             let mut uploads = Vec::new();
             for file in files {
                 let component =
@@ -51,8 +61,13 @@ pub(crate) async fn run(command: PluginCommand, context: &Context) -> anyhow::Re
             }
             if context.json { output::json(&uploads) } else { Ok(()) }
         }
-        PluginCommand::List => context.print(&admin.list_plugins().await?, |plugins| list(plugins)),
-        PluginCommand::Inspect { plugin } => context.print(&admin.inspect_plugin(&plugin).await?, show),
+        PluginCommand::List { group } => {
+            let plugins = admin.in_group(group).list_plugins().await?;
+            context.print(&plugins, |plugins| list(plugins))
+        }
+        PluginCommand::Inspect { plugin, group } => {
+            context.print(&admin.in_group(group.group).inspect_plugin(&plugin).await?, show)
+        }
     }
 }
 
@@ -67,6 +82,7 @@ fn list(plugins: &[PluginInfo]) -> String {
     let row = |plugin: &PluginInfo| {
         vec![
             plugin.name.clone(),
+            plugin.group.to_string(),
             plugin.version.clone(),
             short(&plugin.digest).to_owned(),
             plugin.schema.to_string(),
@@ -76,13 +92,14 @@ fn list(plugins: &[PluginInfo]) -> String {
         ]
     };
     let rows: Vec<_> = plugins.iter().map(row).collect();
-    output::table(&["NAME", "VERSION", "DIGEST", "SCHEMA", "SIZE", "TENANTS", "SUMMARY"], &rows)
+    output::table(&["NAME", "GROUP", "VERSION", "DIGEST", "SCHEMA", "SIZE", "TENANTS", "SUMMARY"], &rows)
 }
 
 fn show(plugin: &PluginInfo) -> String {
     let tenants = if plugin.tenants.is_empty() { "none".into() } else { plugin.tenants.join(", ") };
     let rows = [
         ("name", plugin.name.clone()),
+        ("group", plugin.group.to_string()),
         ("version", plugin.version.clone()),
         ("summary", plugin.summary.clone()),
         ("digest", plugin.digest.clone()),

@@ -5,6 +5,7 @@ use clap::Subcommand;
 use mortise_core::profile::Profile;
 use serde_json::{Map, Value};
 
+use crate::arguments::GroupArgument;
 use crate::context::Context;
 use crate::output;
 
@@ -12,21 +13,24 @@ use crate::output;
 #[derive(Debug, Subcommand)]
 pub(crate) enum ProfileCommand {
     /// Show the profile in force
-    Show,
-    /// Change the profile, for all tenants and from the next command on
+    Show(GroupArgument),
+    /// Change the profile, for all tenants of its group and from the next command on
     #[command(after_help = "Example:\n  mortise profile set fuel=400000000 reply_bytes_max=1048576")]
     Set {
         /// What to change; `mortise profile show` lists the fields
         #[arg(required = true, value_name = "FIELD=VALUE")]
         changes: Vec<String>,
+        #[command(flatten)]
+        group: GroupArgument,
     },
 }
 
 /// Runs one.
 pub(crate) async fn run(command: ProfileCommand, context: &Context) -> anyhow::Result<()> {
-    let admin = context.admin().await?;
+    let (ProfileCommand::Show(group) | ProfileCommand::Set { group, .. }) = command;
+    let admin = context.admin().await?.in_group(group.group);
     let mut profile = admin.profile().await?;
-    if let ProfileCommand::Set { changes } = command {
+    if let ProfileCommand::Set { changes, .. } = command {
         for change in &changes {
             apply(&mut profile, change)?;
         }

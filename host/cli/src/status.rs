@@ -5,12 +5,13 @@ use std::time::Duration;
 use indicatif::HumanDuration;
 use mortise_client::admin::NodeStatus;
 
+use crate::arguments::GroupArgument;
 use crate::context::Context;
 use crate::output;
 
 /// Runs `status`.
-pub(crate) async fn status(context: &Context) -> anyhow::Result<()> {
-    context.print(&context.admin().await?.status().await?, show)
+pub(crate) async fn status(group: Option<u64>, context: &Context) -> anyhow::Result<()> {
+    context.print(&context.admin().await?.in_group(group).status().await?, show)
 }
 
 fn show(status: &NodeStatus) -> String {
@@ -19,10 +20,19 @@ fn show(status: &NodeStatus) -> String {
         index => format!("up to entry {index}"),
     };
     let writes = if status.writes_refused.is_empty() { "accepted" } else { &status.writes_refused };
+    let others: Vec<_> = status.groups.iter().filter(|group| **group != status.group).collect();
+    let group = match others.as_slice() {
+        [] => status.group.to_string(),
+        others => {
+            let others: Vec<String> = others.iter().map(ToString::to_string).collect();
+            format!("{}; --group shows the others here: {}", status.group, others.join(", "))
+        }
+    };
     output::pairs(&[
         ("node", status.node.clone()),
         ("version", status.version.clone()),
         ("runtime", status.runtime.clone()),
+        ("group", group),
         ("role", status.role.clone()),
         ("writes", writes.to_owned()),
         ("epoch", status.epoch.to_string()),
@@ -44,8 +54,8 @@ fn show(status: &NodeStatus) -> String {
 }
 
 /// Runs `snapshot`.
-pub(crate) async fn snapshot(context: &Context) -> anyhow::Result<()> {
-    let snapshot = context.admin().await?.snapshot().await?;
+pub(crate) async fn snapshot(group: GroupArgument, context: &Context) -> anyhow::Result<()> {
+    let snapshot = context.admin().await?.in_group(group.group).snapshot().await?;
     context.print(&snapshot, |snapshot| {
         let size = output::size(snapshot.bytes);
         let (index, first) = (snapshot.index, snapshot.log_first_index);

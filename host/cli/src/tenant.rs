@@ -1,9 +1,10 @@
-//! `mortise tenant`: tenants of the node.
+//! `mortise tenant`: tenants, in whichever group they are.
 
 use clap::Subcommand;
 use mortise_client::admin::TenantInfo;
 use serde_json::json;
 
+use crate::arguments::GroupArgument;
 use crate::context::Context;
 use crate::{output, transfer};
 
@@ -11,9 +12,12 @@ use crate::{output, transfer};
 #[derive(Debug, Subcommand)]
 pub(crate) enum TenantCommand {
     /// Create a tenant
-    #[command(after_help = "Example:\n  mortise tenant create orders --plugin ledger")]
+    #[command(after_help = "\
+Examples:
+  mortise tenant create orders --plugin ledger
+  mortise tenant create orders --plugin ledger --group 2")]
     Create {
-        /// Its name: letters, digits, '-', '_' and '.'
+        /// Its name, unlike that of any other in the cluster: letters, digits, '-', '_' and '.'
         name: String,
         /// Its plugin: NAME (the newest upload), NAME@VERSION, or at least 8 digits of the digest
         #[arg(long)]
@@ -21,9 +25,15 @@ pub(crate) enum TenantCommand {
         /// Keep its effects for watchers
         #[arg(long)]
         watch: bool,
+        #[command(flatten)]
+        group: GroupArgument,
     },
-    /// List all tenants
-    List,
+    /// List the tenants of all groups, or of one
+    List {
+        /// Only this group
+        #[arg(long, value_name = "NUMBER")]
+        group: Option<u64>,
+    },
     /// Show one tenant
     Show {
         /// Its name
@@ -63,6 +73,8 @@ pub(crate) enum TenantCommand {
         name: String,
         /// The file; - is the standard input
         file: String,
+        #[command(flatten)]
+        group: GroupArgument,
     },
 }
 
@@ -70,13 +82,16 @@ pub(crate) enum TenantCommand {
 pub(crate) async fn run(command: TenantCommand, context: &Context) -> anyhow::Result<()> {
     let admin = context.admin().await?;
     match command {
-        TenantCommand::Create { name, plugin, watch } => {
-            let tenant = admin.create_tenant(&name, &plugin, watch).await?;
+        TenantCommand::Create { name, plugin, watch, group } => {
+            let tenant = admin.in_group(group.group).create_tenant(&name, &plugin, watch).await?;
             context.print(&tenant, |tenant| {
                 format!("created {}: it runs {} {}", tenant.name, tenant.plugin, tenant.plugin_version)
             })
         }
-        TenantCommand::List => context.print(&admin.list_tenants().await?, |tenants| list(tenants)),
+        TenantCommand::List { group } => {
+            let tenants = admin.in_group(group).list_tenants().await?;
+            context.print(&tenants, |tenants| list(tenants))
+        }
         TenantCommand::Show { name, digest } => context.print(&admin.tenant(&name, digest).await?, show),
         TenantCommand::Drop { name, yes: _ } => {
             admin.drop_tenant(&name).await?;
@@ -90,8 +105,8 @@ pub(crate) async fn run(command: TenantCommand, context: &Context) -> anyhow::Re
             })
         }
         TenantCommand::Export { name, file } => transfer::export(&admin, &name, &file, context).await,
-        TenantCommand::Import { name, file } => {
-            let tenant = transfer::import(&admin, &name, &file, context).await?;
+        TenantCommand::Import { name, file, group } => {
+            let tenant = transfer::import(&admin.in_group(group.group), &name, &file, context).await?;
             context.print(&tenant, |tenant| {
                 format!("imported {}: {} commands, plugin {}", tenant.name, tenant.commands, tenant.plugin)
             })
@@ -106,6 +121,7 @@ fn list(tenants: &[TenantInfo]) -> String {
     let row = |tenant: &TenantInfo| {
         vec![
             tenant.name.clone(),
+            tenant.group.to_string(),
             tenant.plugin.clone(),
             tenant.plugin_version.clone(),
             tenant.commands.to_string(),
@@ -114,7 +130,7 @@ fn list(tenants: &[TenantInfo]) -> String {
         ]
     };
     let rows: Vec<_> = tenants.iter().map(row).collect();
-    output::table(&["NAME", "PLUGIN", "VERSION", "COMMANDS", "FAILURES", "WATCH"], &rows)
+    output::table(&["NAME", "GROUP", "PLUGIN", "VERSION", "COMMANDS", "FAILURES", "WATCH"], &rows)
 }
 
 fn show(tenant: &TenantInfo) -> String {
@@ -123,6 +139,7 @@ fn show(tenant: &TenantInfo) -> String {
     let mut rows = vec![
         ("name", tenant.name.clone()),
         ("id", tenant.id.to_string()),
+        ("group", tenant.group.to_string()),
         ("plugin", format!("{} {}", tenant.plugin, tenant.plugin_version)),
         ("plugin digest", tenant.plugin_digest.clone()),
         ("schema", tenant.schema.to_string()),

@@ -19,6 +19,8 @@ struct Inner {
     retryable: bool,
     rejection: Option<Rejection>,
     leader_hint: Option<String>,
+    group: Option<u64>,
+    groups: Vec<u64>,
 }
 
 /// The kinds of errors. Those up to [`ErrorKind::Internal`] come from the node, the others from this library.
@@ -92,6 +94,8 @@ impl ClientError {
             retryable: false,
             rejection: None,
             leader_hint: None,
+            group: None,
+            groups: Vec::new(),
         }))
     }
 
@@ -150,6 +154,16 @@ impl ClientError {
         self.0.leader_hint.as_deref()
     }
 
+    /// The group that the call is about, where the node is not its leader and knows which it is.
+    pub fn group(&self) -> Option<u64> {
+        self.0.group
+    }
+
+    /// The groups of the cluster, where the call has to say which one is meant.
+    pub fn groups(&self) -> &[u64] {
+        &self.0.groups
+    }
+
     /// Whether the plugin has decided: it refused, or it failed. Such an outcome is recorded with its session, and
     /// stays the same however often the write is sent.
     pub fn is_outcome(&self) -> bool {
@@ -194,6 +208,8 @@ impl From<ErrorDetail> for ClientError {
             retryable: detail.retryable,
             rejection,
             leader_hint: Some(detail.leader_hint).filter(|hint| !hint.is_empty()),
+            group: Some(detail.group).filter(|group| *group != 0),
+            groups: detail.groups,
         }))
     }
 }
@@ -256,7 +272,7 @@ impl fmt::Display for ClientError {
 
 impl fmt::Debug for ClientError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Inner { kind, message, took_effect, retryable, rejection, leader_hint: _ } = &*self.0;
+        let Inner { kind, message, took_effect, retryable, rejection, .. } = &*self.0;
         f.debug_struct("ClientError")
             .field("kind", kind)
             .field("message", message)

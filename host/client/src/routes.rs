@@ -1,9 +1,14 @@
-//! Where nodes are, and which of them leads what.
+//! Where nodes are, which of them leads which group, and which group has which tenant.
 //!
 //! ```text
-//!              configured ──┐                      ┌── leaders: tenant or group ▶ place
-//!  hints ──▶ learned ───────┴──▶ places, in a ring ┴── current: where nothing else is known
+//!              configured ──┐                      ┌── groups: tenant ▶ group
+//!  hints ──▶ learned ───────┴──▶ places, in a ring ┼── leaders: group, or tenant of a group not known ▶ place
+//!                                                  └── current: where nothing else is known
 //! ```
+//! A tenant's group is learned from the first node that sends a call on; from then on what one tenant's call learns of the
+//! group's leader is known for all of them. A tenant that was dropped and created elsewhere is found in the same way: the
+//! old group's leader sends the call on.
+//!
 //! All clones of a client share one table, so that what one call learned spares the others the way. It is advice: a
 //! place that does not lead says so, and [`Trail`](crate::trail::Trail) goes on from there.
 
@@ -25,7 +30,7 @@ use crate::options::{Options, check_endpoints, describe, scheme};
 /// Most addresses taken from hints, the oldest of which makes room: more nodes than a cluster has, and few enough
 /// to ask all of them where no leader is known.
 const LEARNED_MAX: usize = 32;
-/// Most tenants and groups whose leader is remembered. When they are more, all are forgotten: each costs one hint.
+/// Most tenants whose group, and tenants and groups whose leader is remembered. When they are more, all are forgotten: each costs one hint.
 const LEADERS_MAX: usize = 4_096;
 /// How long hints to a node that said nothing are not believed: the nodes that give them need about so long to elect
 /// another leader, and asking one that hangs takes longer than asking around.
@@ -38,7 +43,7 @@ const AVOID_FOR: Duration = Duration::from_secs(5);
 pub(crate) enum Subject {
     /// A tenant's data: the leader of its group.
     Tenant(Arc<str>),
-    /// A group: its leader. 0 is a node's first one.
+    /// A group: its leader. 0 is the only one there is.
     Group(u64),
     /// The node itself: the same for all calls, as long as it answers.
     Node,
@@ -71,6 +76,8 @@ struct Table {
     current: usize,
     /// Counts calls for anyone.
     turn: usize,
+    groups: HashMap<Arc<str>, u64>,
+    /// By [`Table::key`].
     leaders: HashMap<Subject, Arc<Place>>,
 }
 
@@ -97,7 +104,8 @@ impl Routes {
         let places = endpoints.iter().map(known).collect::<Result<Vec<_>, ClientError>>()?;
         let configured = places.len();
         let scheme = endpoints.first().and_then(|uri| scheme(uri)).unwrap_or("http://");
-        let table = Table { places, configured, current: 0, turn: 0, leaders: HashMap::new() };
+        let (groups, leaders) = (HashMap::new(), HashMap::new());
+        let table = Table { places, configured, current: 0, turn: 0, groups, leaders };
         Ok(Self { options: options.clone(), scheme, table: Mutex::new(table) })
     }
 
@@ -140,7 +148,7 @@ impl Routes {
     /// Where to ask first.
     pub(crate) fn start(&self, subject: &Subject) -> Arc<Place> {
         let mut table = self.table();
-        if let Some(leader) = table.leaders.get(subject) {
+        if let Some(leader) = table.leader(subject) {
             return Arc::clone(leader);
         }
         let mut position = table.current;
@@ -151,6 +159,13 @@ impl Routes {
             position = ring.clone().find(|position| !table.is_avoided(*position)).unwrap_or(position);
         }
         Arc::clone(&table.places[position].place)
+    }
+
+    /// The subject is a tenant of this group, or the group itself.
+    pub(crate) fn belongs(&self, subject: &Subject, group: u64) {
+        if let Subject::Tenant(name) = subject {
+            self.table().set_group(name, group);
+        }
     }
 
     /// Where the hint points, now known as the subject's leader. `None`: it is no address, or one that said nothing a
@@ -176,7 +191,7 @@ impl Routes {
     /// The place answered for the subject as only its leader does.
     pub(crate) fn answered(&self, subject: &Subject, place: &Arc<Place>) {
         let mut table = self.table();
-        if !table.leaders.get(subject).is_some_and(|leader| Arc::ptr_eq(leader, place)) {
+        if !table.leader(subject).is_some_and(|leader| Arc::ptr_eq(leader, place)) {
             table.remember(subject, place);
         }
         if let Some(position) = table.position_by(|known| std::ptr::eq(known, Arc::as_ptr(place))) {
@@ -186,7 +201,11 @@ impl Routes {
 
     /// The place does not lead the subject.
     pub(crate) fn does_not_lead(&self, subject: &Subject, place: &Arc<Place>) {
-        self.table().leaders.retain(|known, leader| known != subject || !Arc::ptr_eq(leader, place));
+        let mut table = self.table();
+        if table.leader(subject).is_some_and(|leader| Arc::ptr_eq(leader, place)) {
+            let key = table.key(subject);
+            table.leaders.remove(&key);
+        }
     }
 
     /// Nobody answers there. `silent`: nor breaks off, which took its time.
@@ -212,7 +231,7 @@ impl Routes {
     ) -> Option<Arc<Place>> {
         let table = self.table();
         let is_new = |place: &Arc<Place>| !asked.iter().any(|other| Arc::ptr_eq(place, other));
-        if let Some(leader) = table.leaders.get(subject).filter(|leader| is_new(leader)) {
+        if let Some(leader) = table.leader(subject).filter(|leader| is_new(leader)) {
             return Some(Arc::clone(leader));
         }
         let from = table.position_by(|known| std::ptr::eq(known, Arc::as_ptr(after))).unwrap_or_default();
@@ -254,14 +273,39 @@ impl Table {
         self.places.len() - 1
     }
 
+    /// What the subject's leader is remembered by: its group, where that is known.
+    fn key(&self, subject: &Subject) -> Subject {
+        let group = match subject {
+            Subject::Tenant(name) => self.groups.get(name),
+            Subject::Group(_) | Subject::Node | Subject::Anyone => None,
+        };
+        group.map_or_else(|| subject.clone(), |group| Subject::Group(*group))
+    }
+
+    fn leader(&self, subject: &Subject) -> Option<&Arc<Place>> {
+        self.leaders.get(&self.key(subject))
+    }
+
+    fn set_group(&mut self, tenant: &Arc<str>, group: u64) {
+        if self.groups.get(tenant) == Some(&group) {
+            return;
+        }
+        if self.groups.len() >= LEADERS_MAX {
+            self.groups.clear();
+        }
+        self.leaders.remove(&Subject::Tenant(Arc::clone(tenant)));
+        self.groups.insert(Arc::clone(tenant), group);
+    }
+
     fn remember(&mut self, subject: &Subject, leader: &Arc<Place>) {
         if matches!(subject, Subject::Node | Subject::Anyone) {
             return;
         }
-        if self.leaders.len() >= LEADERS_MAX && !self.leaders.contains_key(subject) {
+        let key = self.key(subject);
+        if self.leaders.len() >= LEADERS_MAX && !self.leaders.contains_key(&key) {
             self.leaders.clear();
         }
-        self.leaders.insert(subject.clone(), Arc::clone(leader));
+        self.leaders.insert(key, Arc::clone(leader));
     }
 }
 

@@ -70,6 +70,9 @@ impl Trail {
         let mut hinted = None;
         match error.kind() {
             ErrorKind::NotLeader => {
+                if let Some(group) = error.group() {
+                    self.routes.belongs(&self.subject, group);
+                }
                 self.routes.does_not_lead(&self.subject, &self.place);
                 hinted = error.leader_hint().and_then(|hint| self.routes.follow(&self.subject, hint));
             }

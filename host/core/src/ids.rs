@@ -55,11 +55,20 @@ impl SessionId {
     /// A write outside any session: executed each time it arrives.
     pub const NONE: SessionId = SessionId(0);
 
-    /// The session that the entry at this place opens. No other entry opens it, also not where a new history gives an index
-    /// out again: its epochs are higher. Unique for epochs below 2^24 and indexes below 2^40, a trillion entries.
-    pub fn opened_at(epoch: Epoch, index: LogIndex) -> Self {
-        Self(epoch.0.wrapping_shl(40) ^ index.0)
+    /// The session that the entry at this place of a group's log opens. No other entry opens it, also not where a new
+    /// history gives an index out again: its epochs are higher. Unique in the group for epochs below 2^24 and indexes below
+    /// 2^40, a trillion entries. Two groups' sessions are apart by a mix of their numbers, so that a session of a tenant
+    /// that was dropped is not taken for one of a tenant of the same name in another group.
+    pub fn opened_at(group: GroupId, epoch: Epoch, index: LogIndex) -> Self {
+        Self(mix(group.0) ^ epoch.0.wrapping_shl(40) ^ index.0)
     }
+}
+
+/// SplitMix64's finalizer (Steele, Lea, Flood 2014): close numbers come out far apart.
+fn mix(number: u64) -> u64 {
+    let number = (number ^ (number >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let number = (number ^ (number >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    number ^ (number >> 31)
 }
 
 /// BLAKE3 digest of a plugin's component: its name in log entries and snapshots.

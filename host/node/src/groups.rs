@@ -1,9 +1,11 @@
-//! The groups that this node has a replica of, and what it knows of the nodes where the others are.
+//! The groups that this node has a replica of, and what it knows of the others: where they are led, and which tenants they
+//! have.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+use mortise_coordination::{TenantRecord, Tenants, record_of};
 use mortise_core::group::NodeId;
 use mortise_core::ids::{GroupId, TenantId};
 use tokio::sync::watch;
@@ -65,37 +67,87 @@ impl Groups {
         self.replicas.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
     }
 
-    /// The replica of the group that is meant where none is named: that with the lowest number.
+    /// Their groups' numbers.
+    pub(crate) fn numbers(&self) -> Vec<GroupId> {
+        self.replicas.read().unwrap_or_else(PoisonError::into_inner).keys().copied().collect()
+    }
+
+    /// The replica of the group with the lowest number.
     pub(crate) fn first(&self) -> Option<Replica> {
         self.replicas.read().unwrap_or_else(PoisonError::into_inner).values().next().cloned()
     }
 
-    /// The replica that has the tenant of this name, and the tenant's number there.
+    /// The replica that has the tenant of this name, and the tenant's number there: the one that leads, where there is one.
     pub(crate) fn of_tenant(&self, name: &str) -> Option<(Replica, TenantId)> {
         let replicas = self.replicas.read().unwrap_or_else(PoisonError::into_inner);
-        replicas.values().find_map(|replica| replica.tenant(name).map(|tenant| (replica.clone(), tenant)))
-    }
-
-    /// A replica that does not lead, and so may not know of a tenant that its leader knows.
-    pub(crate) fn behind(&self) -> Option<Replica> {
-        let replicas = self.replicas.read().unwrap_or_else(PoisonError::into_inner);
-        replicas.values().find(|replica| !replica.leads()).cloned()
+        let having =
+            replicas.values().filter_map(|replica| replica.tenant(name).map(|tenant| (replica, tenant)));
+        let found = having.max_by_key(|(replica, _)| replica.leads());
+        found.map(|(replica, tenant)| (replica.clone(), tenant))
     }
 }
 
-/// Where the nodes of the cluster serve, as they told. Cheap to clone; all clones show the same.
+/// What etcd says of nodes, groups and tenants, as far as it was told. Cheap to clone; all clones show the same. Always
+/// empty at a node that is alone.
 #[derive(Clone, Default)]
-pub(crate) struct Directory(Arc<RwLock<BTreeMap<NodeId, Leader>>>);
+pub(crate) struct Directory(Arc<RwLock<Told>>);
+
+#[derive(Default)]
+struct Told {
+    /// Where the nodes serve.
+    nodes: BTreeMap<NodeId, Leader>,
+    /// Who leads each group; `None`: nobody.
+    groups: BTreeMap<GroupId, Option<NodeId>>,
+    tenants: Arc<Tenants>,
+}
 
 impl Directory {
-    /// Replaces all of it.
-    pub(crate) fn replace(&self, nodes: BTreeMap<NodeId, Leader>) {
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = nodes;
+    fn told(&self) -> RwLockReadGuard<'_, Told> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn told_mut(&self) -> RwLockWriteGuard<'_, Told> {
+        self.0.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Replaces what is known of nodes.
+    pub(crate) fn set_nodes(&self, nodes: BTreeMap<NodeId, Leader>) {
+        self.told_mut().nodes = nodes;
+    }
+
+    /// Who leads a group. Where its record is gone, the last one that was known stays: nobody gives up data for that.
+    pub(crate) fn set_leader(&self, group: GroupId, leader: Option<NodeId>) {
+        self.told_mut().groups.insert(group, leader);
+    }
+
+    /// Replaces what is known of tenants.
+    pub(crate) fn set_tenants(&self, tenants: Arc<Tenants>) {
+        self.told_mut().tenants = tenants;
     }
 
     /// Where that node serves; without addresses where it never told.
-    pub(crate) fn find(&self, node: NodeId) -> Leader {
-        let known = self.0.read().unwrap_or_else(PoisonError::into_inner).get(&node).cloned();
+    pub(crate) fn node(&self, node: NodeId) -> Leader {
+        let known = self.told().nodes.get(&node).cloned();
         known.unwrap_or(Leader { node, data: String::new(), admin: String::new() })
+    }
+
+    /// All groups of the cluster.
+    pub(crate) fn groups(&self) -> Vec<GroupId> {
+        self.told().groups.keys().copied().collect()
+    }
+
+    /// The node that leads a group, if one does. `None`: there is no such group.
+    pub(crate) fn leader(&self, group: GroupId) -> Option<Option<NodeId>> {
+        self.told().groups.get(&group).copied()
+    }
+
+    /// What the directory of tenants says of a name.
+    pub(crate) fn tenant(&self, name: &str) -> Option<TenantRecord> {
+        self.told().tenants.get(name).and_then(record_of).cloned()
+    }
+
+    /// The whole directory of tenants.
+    pub(crate) fn tenants(&self) -> Arc<Tenants> {
+        Arc::clone(&self.told().tenants)
     }
 }

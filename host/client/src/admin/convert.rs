@@ -14,6 +14,7 @@ pub(super) fn tenant(tenant: Option<v1::Tenant>) -> Result<TenantInfo, ClientErr
     Ok(TenantInfo {
         name: tenant.name,
         id: tenant.id,
+        group: tenant.group,
         plugin: tenant.plugin_name,
         plugin_version: tenant.plugin_version,
         plugin_digest: tenant.plugin_digest,
@@ -34,6 +35,7 @@ pub(super) fn plugin(plugin: Option<v1::Plugin>) -> Result<PluginInfo, ClientErr
     let example =
         |example: v1::Example| PluginExample { name: example.name, command: example.command.to_vec() };
     Ok(PluginInfo {
+        group: plugin.group,
         name: plugin.name,
         version: plugin.version,
         digest: plugin.digest,
@@ -64,6 +66,8 @@ pub(super) fn status(status: v1::StatusResponse) -> NodeStatus {
         version: status.version,
         runtime: status.runtime,
         node: status.node,
+        group: status.group,
+        groups: status.groups,
         role: status.role,
         epoch: status.epoch,
         last_index: status.last_index,

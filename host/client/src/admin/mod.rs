@@ -20,11 +20,13 @@ pub use types::{NodeStatus, PluginExample, PluginInfo, SnapshotInfo, StateInfo, 
 
 /// Bytes of a component or snapshot in one message: some hundred of them make a big one.
 const CHUNK_BYTES: usize = 256 << 10;
-/// What is not about a tenant is about the first group of a node.
-const FIRST_GROUP: Subject = Subject::Group(0);
 
 /// Connections to the admin services of nodes. Cheap to clone. What only a leader can do goes to the leader; the status
 /// and the snapshot are those of the first endpoint where a node answers.
+///
+/// Plugins, the profile and new tenants are a group's: the one that [`AdminClient::in_group`] names, else the only one
+/// there is. Where there are several and none is named, such a call ends with [`ErrorKind::Invalid`], and
+/// [`ClientError::groups`] has their numbers; but tenants and plugins are listed of all groups.
 ///
 /// Its calls end after the `timeout` of the options, but for uploads, imports and exports, which take as long as they
 /// take, and are not repeated. A change whose answer was lost is not repeated either; then
@@ -33,6 +35,8 @@ const FIRST_GROUP: Subject = Subject::Group(0);
 #[derive(Clone, Debug)]
 pub struct AdminClient {
     connection: Connection,
+    /// 0: the only one.
+    group: u64,
 }
 
 impl AdminClient {
@@ -41,27 +45,51 @@ impl AdminClient {
     /// # Errors
     /// As [`Client::connect`](crate::Client::connect).
     pub async fn connect(options: &Options) -> Result<Self, ClientError> {
-        Ok(Self { connection: Connection::open(options, &options.admin_endpoints).await? })
+        Ok(Self { connection: Connection::open(options, &options.admin_endpoints).await?, group: 0 })
     }
 
-    /// Makes a tenant that runs a plugin: its name (its newest upload), name@version, or at least 8 digits of its
-    /// digest. `watch`: its effects are kept for watchers.
+    /// The same, for what is a group's. `None`: of the only one there is.
+    #[must_use]
+    pub fn in_group(&self, group: Option<u64>) -> Self {
+        Self { connection: self.connection.clone(), group: group.unwrap_or_default() }
+    }
+
+    fn subject(&self) -> Subject {
+        Subject::Group(self.group)
+    }
+
+    /// What a call gives of the group, or, where none is named and there are several, of each of them.
+    async fn of_each_group<T>(
+        &self,
+        call: impl AsyncFn(Self) -> Result<Vec<T>, ClientError>,
+    ) -> Result<Vec<T>, ClientError> {
+        let groups = match call(self.clone()).await {
+            Err(error) if self.group == 0 && !error.groups().is_empty() => error.groups().to_vec(),
+            listed => return listed,
+        };
+        let mut all = Vec::new();
+        for group in groups {
+            all.extend(call(self.in_group(Some(group))).await?);
+        }
+        Ok(all)
+    }
+
+    /// Makes a tenant in the group that runs one of its plugins: its name (its newest upload), name@version, or at least 8
+    /// digits of its digest. `watch`: its effects are kept for watchers.
     ///
     /// # Errors
-    /// [`ErrorKind::AlreadyExists`], [`ErrorKind::NotFound`] of the plugin, [`ErrorKind::Invalid`] of the name, and
-    /// those of a call.
+    /// [`ErrorKind::AlreadyExists`], be it in another group, [`ErrorKind::NotFound`] of the plugin,
+    /// [`ErrorKind::Invalid`] of the name, and those of a call.
     pub async fn create_tenant(
         &self,
         name: &str,
         plugin: &str,
         watch: bool,
     ) -> Result<TenantInfo, ClientError> {
-        let request = v1::CreateTenantRequest { name: name.into(), plugin: plugin.into(), watch };
+        let (name, plugin) = (name.into(), plugin.into());
+        let request = v1::CreateTenantRequest { name, plugin, watch, group: self.group };
         let call = |channel, request| async move { admin(channel).create_tenant(request).await };
-        let response = self
-            .connection
-            .call(Subject::Tenant(name.into()), Repeat::IfWithoutEffect, request, call)
-            .await?;
+        let response = self.connection.call(self.subject(), Repeat::IfWithoutEffect, request, call).await?;
         convert::tenant(response.tenant)
     }
 
@@ -70,10 +98,13 @@ impl AdminClient {
     /// # Errors
     /// Those of a call.
     pub async fn list_tenants(&self) -> Result<Vec<TenantInfo>, ClientError> {
-        let call = |channel, request| async move { admin(channel).list_tenants(request).await };
-        let response =
-            self.connection.call(FIRST_GROUP, Repeat::Freely, v1::ListTenantsRequest {}, call).await?;
-        response.tenants.into_iter().map(|tenant| convert::tenant(Some(tenant))).collect()
+        let list = async |this: Self| {
+            let request = v1::ListTenantsRequest { group: this.group };
+            let call = |channel, request| async move { admin(channel).list_tenants(request).await };
+            let response = this.connection.call(this.subject(), Repeat::Freely, request, call).await?;
+            response.tenants.into_iter().map(|tenant| convert::tenant(Some(tenant))).collect()
+        };
+        self.of_each_group(list).await
     }
 
     /// One tenant; `digest_state`: with the digest of its state, for which all of it is read.
@@ -128,7 +159,7 @@ impl AdminClient {
         Ok(chunks.map(|message| Ok(message?.chunk)))
     }
 
-    /// Makes a tenant of a snapshot file, given in chunks of any size.
+    /// Makes a tenant in the group of a snapshot file, given in chunks of any size.
     ///
     /// # Errors
     /// [`ErrorKind::AlreadyExists`], [`ErrorKind::Invalid`] where the file is damaged, and those of a call.
@@ -137,25 +168,28 @@ impl AdminClient {
         name: &str,
         chunks: impl Stream<Item = Bytes> + Send + 'static,
     ) -> Result<TenantInfo, ClientError> {
-        let first = v1::ImportTenantRequest { part: Some(Part::Name(name.into())) };
+        let first = v1::ImportTenantRequest { part: Some(Part::Name(name.into())), group: self.group };
         let rest = chunks.flat_map(|chunk| stream::iter(split(chunk)));
-        let rest = rest.map(|chunk| v1::ImportTenantRequest { part: Some(Part::Chunk(chunk)) });
+        let rest = rest.map(|chunk| v1::ImportTenantRequest { part: Some(Part::Chunk(chunk)), group: 0 });
         // The chunks come only once, so the leader is found before.
         self.profile().await?;
         let request = self.connection.request(stream::once(async { first }).chain(rest));
-        let response = admin(self.connection.trail(FIRST_GROUP).channel()).import_tenant(request).await?;
+        let response = admin(self.connection.trail(self.subject()).channel()).import_tenant(request).await?;
         convert::tenant(response.into_inner().tenant)
     }
 
-    /// Makes a component known to the node, which checks and compiles it.
+    /// Makes a component known to the group, whose leader checks and compiles it.
     ///
     /// # Errors
     /// [`ErrorKind::Invalid`] where it is no plugin (the message names what is wrong), [`ErrorKind::TooLarge`],
     /// [`ErrorKind::Overloaded`] while another one is compiled, and those of a call.
     pub async fn upload_plugin(&self, component: Bytes) -> Result<Upload, ClientError> {
-        let chunks = || stream::iter(split(component.clone()).map(|chunk| v1::UploadPluginRequest { chunk }));
+        let group = self.group;
+        let chunks = || {
+            stream::iter(split(component.clone()).map(move |chunk| v1::UploadPluginRequest { chunk, group }))
+        };
         let call = |channel, chunks| async move { admin(channel).upload_plugin(chunks).await };
-        let response = self.connection.call_long(FIRST_GROUP, chunks, call).await?;
+        let response = self.connection.call_long(self.subject(), chunks, call).await?;
         Ok(Upload { plugin: convert::plugin(response.plugin)?, known: response.known })
     }
 
@@ -164,10 +198,13 @@ impl AdminClient {
     /// # Errors
     /// Those of a call.
     pub async fn list_plugins(&self) -> Result<Vec<PluginInfo>, ClientError> {
-        let call = |channel, request| async move { admin(channel).list_plugins(request).await };
-        let response =
-            self.connection.call(FIRST_GROUP, Repeat::Freely, v1::ListPluginsRequest {}, call).await?;
-        response.plugins.into_iter().map(|plugin| convert::plugin(Some(plugin))).collect()
+        let list = async |this: Self| {
+            let request = v1::ListPluginsRequest { group: this.group };
+            let call = |channel, request| async move { admin(channel).list_plugins(request).await };
+            let response = this.connection.call(this.subject(), Repeat::Freely, request, call).await?;
+            response.plugins.into_iter().map(|plugin| convert::plugin(Some(plugin))).collect()
+        };
+        self.of_each_group(list).await
     }
 
     /// One plugin, named as in [`AdminClient::create_tenant`].
@@ -175,9 +212,9 @@ impl AdminClient {
     /// # Errors
     /// [`ErrorKind::NotFound`], and those of a call.
     pub async fn inspect_plugin(&self, plugin: &str) -> Result<PluginInfo, ClientError> {
-        let request = v1::InspectPluginRequest { plugin: plugin.into() };
+        let request = v1::InspectPluginRequest { plugin: plugin.into(), group: self.group };
         let call = |channel, request| async move { admin(channel).inspect_plugin(request).await };
-        convert::plugin(self.connection.call(FIRST_GROUP, Repeat::Freely, request, call).await?.plugin)
+        convert::plugin(self.connection.call(self.subject(), Repeat::Freely, request, call).await?.plugin)
     }
 
     /// The profile in force.
@@ -186,9 +223,8 @@ impl AdminClient {
     /// Those of a call.
     pub async fn profile(&self) -> Result<Profile, ClientError> {
         let call = |channel, request| async move { admin(channel).get_profile(request).await };
-        convert::profile(
-            self.connection.call(FIRST_GROUP, Repeat::Freely, v1::GetProfileRequest {}, call).await?.profile,
-        )
+        let request = v1::GetProfileRequest { group: self.group };
+        convert::profile(self.connection.call(self.subject(), Repeat::Freely, request, call).await?.profile)
     }
 
     /// Changes the profile. Its version must be the present one's plus 1.
@@ -197,34 +233,32 @@ impl AdminClient {
     /// [`ErrorKind::FailedPrecondition`] where somebody else changed it meanwhile, [`ErrorKind::Invalid`] where a
     /// value is out of its bounds, and those of a call.
     pub async fn set_profile(&self, profile: &Profile) -> Result<Profile, ClientError> {
-        let request = v1::SetProfileRequest { profile: Some(profile.clone().into()) };
+        let request = v1::SetProfileRequest { profile: Some(profile.clone().into()), group: self.group };
         let call = |channel, request| async move { admin(channel).set_profile(request).await };
         convert::profile(
-            self.connection.call(FIRST_GROUP, Repeat::IfWithoutEffect, request, call).await?.profile,
+            self.connection.call(self.subject(), Repeat::IfWithoutEffect, request, call).await?.profile,
         )
     }
 
-    /// Writes a snapshot now, and drops the log it covers.
+    /// Writes a snapshot of the node's replica of the group now, and drops the log it covers.
     ///
     /// # Errors
-    /// Those of a call. It may take longer than the timeout: then the snapshot is written all the same.
+    /// [`ErrorKind::NotFound`] where the node has none, and those of a call. It may take longer than the timeout: then the snapshot is written all the same.
     pub async fn snapshot(&self) -> Result<SnapshotInfo, ClientError> {
         let call = |channel, request| async move { admin(channel).snapshot(request).await };
-        let response = self
-            .connection
-            .call(Subject::Node, Repeat::IfWithoutEffect, v1::SnapshotRequest {}, call)
-            .await?;
+        let request = v1::SnapshotRequest { group: self.group };
+        let response = self.connection.call(Subject::Node, Repeat::IfWithoutEffect, request, call).await?;
         Ok(convert::snapshot(response))
     }
 
-    /// How the node is.
+    /// How the node is, and its replica of the group; where none is named, of the one with the lowest number.
     ///
     /// # Errors
-    /// Those of a call.
+    /// [`ErrorKind::NotFound`] where the node has none, and those of a call.
     pub async fn status(&self) -> Result<NodeStatus, ClientError> {
         let call = |channel, request| async move { admin(channel).status(request).await };
-        let response =
-            self.connection.call(Subject::Node, Repeat::Freely, v1::StatusRequest {}, call).await?;
+        let request = v1::StatusRequest { group: self.group };
+        let response = self.connection.call(Subject::Node, Repeat::Freely, request, call).await?;
         Ok(convert::status(response))
     }
 }

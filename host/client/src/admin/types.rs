@@ -7,8 +7,10 @@ use serde::Serialize;
 pub struct TenantInfo {
     /// Its name.
     pub name: String,
-    /// Its number, never reused.
+    /// Its number, which its group never uses again.
     pub id: u64,
+    /// The group that has it.
+    pub group: u64,
     /// Its plugin's name.
     pub plugin: String,
     /// Its plugin's version.
@@ -50,6 +52,8 @@ pub struct StateInfo {
 /// A plugin.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct PluginInfo {
+    /// The group that knows it.
+    pub group: u64,
     /// Its name.
     pub name: String,
     /// Its version.
@@ -66,7 +70,7 @@ pub struct PluginInfo {
     pub component_bytes: u64,
     /// Commands to try.
     pub examples: Vec<PluginExample>,
-    /// Tenants that use it.
+    /// Tenants of its group that use it.
     pub tenants: Vec<String>,
 }
 
@@ -101,7 +105,7 @@ pub struct Upload {
     /// The plugin.
     #[serde(flatten)]
     pub plugin: PluginInfo,
-    /// Whether the node knew it already.
+    /// Whether the group knew it already.
     pub known: bool,
 }
 
@@ -127,6 +131,10 @@ pub struct NodeStatus {
     pub runtime: String,
     /// Its name.
     pub node: String,
+    /// The group that what follows is about, up to the snapshot, and the counts of tenants, plugins and sessions.
+    pub group: u64,
+    /// All groups that the node has a replica of.
+    pub groups: Vec<u64>,
     /// `leader`: it serves reads and writes. `stopped`: a fault ended its writing; see `writes_refused`.
     pub role: String,
     /// The fencing number of its leadership.

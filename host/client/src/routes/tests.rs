@@ -12,9 +12,13 @@ fn tenant(name: &str) -> Subject {
 }
 
 fn not_leader(hint: &str) -> ClientError {
+    not_leader_of(0, hint)
+}
+
+fn not_leader_of(group: u64, hint: &str) -> ClientError {
     use mortise_proto::v1::{ErrorCode, ErrorDetail};
     let detail = ErrorDetail::new(ErrorCode::NotLeader, "elsewhere").retryable();
-    ErrorDetail { leader_hint: hint.into(), ..detail }.into()
+    ErrorDetail { group, leader_hint: hint.into(), ..detail }.into()
 }
 
 fn unavailable() -> ClientError {
@@ -71,6 +75,27 @@ async fn a_hint_is_followed_at_once_and_remembered_for_its_tenant_alone() {
     let again = routes.follow(&tenant("u"), "C:1").unwrap();
     assert!(Arc::ptr_eq(&leader, &again));
     assert!(Arc::ptr_eq(&routes.follow(&tenant("v"), "b:1").unwrap(), &routes.table().places[1].place));
+}
+
+#[tokio::test]
+async fn a_groups_leader_is_known_for_all_its_tenants_until_one_moves() {
+    let routes = routes(&["http://a:1", "http://b:1"]);
+    let leader = |subject: &Subject| routes.start(subject).authority.clone();
+    for name in ["t", "u"] {
+        Trail::new(&routes, tenant(name)).failed(&not_leader_of(2, "c:1"));
+    }
+    // Another one is elected, and the call for one tenant learns it.
+    Trail::new(&routes, tenant("t")).failed(&not_leader_of(2, "d:1"));
+    assert_eq!((leader(&tenant("u")), leader(&Subject::Group(2))), ("d:1".into(), "d:1".into()));
+    // One tenant is dropped and created in another group.
+    Trail::new(&routes, tenant("t")).failed(&not_leader_of(3, "b:1"));
+    assert_eq!((leader(&tenant("t")), leader(&tenant("u"))), ("b:1".into(), "d:1".into()));
+    // Where nobody leads, it is asked around, and who answers is the group's leader.
+    let mut trail = Trail::new(&routes, tenant("u"));
+    trail.failed(&not_leader_of(2, ""));
+    trail.answered();
+    assert_ne!(leader(&tenant("u")), "d:1");
+    assert_eq!(leader(&Subject::Group(2)), leader(&tenant("u")));
 }
 
 #[tokio::test]

@@ -73,7 +73,11 @@ impl Housekeeping {
         match change {
             Change::Session(session) => self.on_session(&session),
             Change::History(History::Broken(broken)) => tracing::error!("{broken}"),
-            Change::History(History::Continuous) | Change::Tenants(_) => {}
+            Change::History(History::Continuous) => {}
+            Change::Tenants(tenants) => {
+                self.node.directory.set_tenants(tenants);
+                self.node.names.look();
+            }
             Change::Nodes(nodes) => {
                 self.nodes = nodes;
                 self.link();
@@ -100,6 +104,10 @@ impl Housekeeping {
             Ok(seen) => seen.clone(),
             Err(corrupt) => return tracing::error!(%group, %corrupt, "the group's record cannot be read"),
         };
+        if let Some(record) = &seen.record {
+            self.node.directory.set_leader(group, record.leader);
+            self.node.names.look();
+        }
         match &seen.record {
             Some(record) if record.member(me).is_some() => {
                 let is_new = self.states.insert(group, state.clone()).is_none();
@@ -126,7 +134,7 @@ impl Housekeeping {
         let leader = |(node, at): &(NodeId, &Addresses)| {
             (*node, Leader { node: *node, data: at.data.clone(), admin: at.admin.clone() })
         };
-        self.node.directory.replace(told.iter().map(leader).collect());
+        self.node.directory.set_nodes(told.iter().map(leader).collect());
         // All of them: a node that is in no group with another still tells an operator of it. Nobody is dialled before he is
         // needed.
         let links = told.into_iter().filter(|(_, at)| !at.peer.is_empty());

@@ -14,6 +14,7 @@ mod member;
 mod memory;
 mod operations;
 mod register;
+mod tenants;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -34,6 +35,7 @@ use tonic::service::Routes;
 use tonic::transport::ClientTlsConfig;
 
 use self::memory::Remembered;
+use self::tenants::Names;
 use crate::config::{ClusterSettings, Config, ConfigError};
 use crate::groups::{Directory, Groups};
 use crate::metrics::Metrics;
@@ -62,6 +64,7 @@ pub(crate) struct Node {
     storage: u128,
     groups: Arc<Groups>,
     directory: Directory,
+    names: Arc<Names>,
     coordinator: Arc<dyn Coordinator>,
     peers: Peers,
     /// Where each replica hears of things. A replica that starts has one before it is among the groups.
@@ -101,7 +104,8 @@ impl Node {
 /// A node's membership in its cluster, as long as it runs.
 pub(crate) struct Cluster {
     node: Arc<Node>,
-    housekeeper: Mutex<Option<JoinHandle<()>>>,
+    /// Housekeeping, and the keeper of names.
+    tasks: Mutex<Vec<JoinHandle<()>>>,
 }
 
 /// What a cluster's node is made of.
@@ -126,14 +130,17 @@ impl Cluster {
             ttl_seconds: settings.session_ttl_seconds,
             ..mortise_coordination::Config::new(settings.name.clone())
         };
-        let coordinator = Arc::new(Coordination::start(coordination, remembered.known, etcd)?);
+        let coordinator: Arc<dyn Coordinator> =
+            Arc::new(Coordination::start(coordination, remembered.known, etcd)?);
         let identity = Identity { cluster: cluster_id(&settings.name), node: NodeId(config.node.id) };
         let storage = u128::from_str_radix(folder.id(), 16).unwrap_or_default();
+        let directory = Directory::default();
         let node = Arc::new_cyclic(|node: &Weak<Node>| Node {
             identity,
             storage,
             groups,
-            directory: Directory::default(),
+            names: Arc::new(Names::new(coordinator.clone(), directory.clone())),
+            directory,
             coordinator,
             peers: Peers::new(identity, PeerOptions::default(), tls, node.clone() as Weak<dyn Local>),
             inboxes: RwLock::default(),
@@ -146,7 +153,7 @@ impl Cluster {
             metrics,
             registered: OnceLock::new(),
         });
-        Ok(Self { node, housekeeper: Mutex::default() })
+        Ok(Self { node, tasks: Mutex::default() })
     }
 
     /// What peers call.
@@ -182,8 +189,9 @@ impl Cluster {
         let changes = coordinator.changes(Interest::All);
         let mut housekeeping = housekeeping::Housekeeping::new(node.clone(), changes);
         housekeeping.begin().await;
-        let task = tokio::spawn(housekeeping.run());
-        *self.housekeeper.lock().unwrap_or_else(PoisonError::into_inner) = Some(task);
+        let names = node.names.clone().keep(node.groups.clone(), id);
+        let tasks = vec![tokio::spawn(housekeeping.run()), tokio::spawn(names)];
+        *self.tasks.lock().unwrap_or_else(PoisonError::into_inner) = tasks;
         Ok(())
     }
 
@@ -228,8 +236,8 @@ impl Cluster {
 
     /// Ends links and session, so that nobody waits for their timeouts, after the replicas were stopped.
     pub(crate) async fn close(&self) {
-        let task = self.housekeeper.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(task) = task {
+        let tasks = std::mem::take(&mut *self.tasks.lock().unwrap_or_else(PoisonError::into_inner));
+        for task in tasks {
             task.abort();
             // It ends by being aborted, which is an error that says nothing.
             let _ = task.await;

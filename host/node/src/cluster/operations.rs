@@ -1,6 +1,7 @@
 //! What operators ask of a cluster, through any of its nodes.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use futures::future::join_all;
 use mortise_coordination::{
@@ -13,6 +14,8 @@ use mortise_peer::{MemberStatus, PeerError};
 
 use super::Node;
 use super::memory::first_incarnation;
+use super::tenants::Names;
+use crate::groups::Directory;
 use crate::replica::WriteError;
 
 /// Why an operator's wish was not carried out.
@@ -57,6 +60,16 @@ impl Node {
         self.identity.node
     }
 
+    /// What etcd says of nodes, groups and tenants.
+    pub(crate) fn directory(&self) -> &Directory {
+        &self.directory
+    }
+
+    /// The names of tenants.
+    pub(crate) fn names(&self) -> &Arc<Names> {
+        &self.names
+    }
+
     /// Creates a group, which those it lists then start.
     pub(crate) async fn create_group(
         &self,
@@ -82,7 +95,10 @@ impl Node {
         let record = GroupRecord::create(&voters, min_isr, new_nonce()?)
             .map_err(|error| OperationError::Refused(error.to_string()))?;
         match self.coordinator.swap_group(group, Expected::Absent, record.clone()).await? {
-            SwapOutcome::Applied(_) => Ok(record),
+            SwapOutcome::Applied(_) => {
+                self.directory.set_leader(group, record.leader);
+                Ok(record)
+            }
             SwapOutcome::Refused(seen) if seen.record.is_some() => Err(OperationError::Exists(group)),
             SwapOutcome::Refused(_) => {
                 Err(OperationError::Refused("etcd refused to create the group: try again".into()))
@@ -136,7 +152,9 @@ impl Node {
         command: OperatorCommand,
         needs_leader: bool,
     ) -> Result<(), OperationError> {
-        let Some(replica) = self.groups.get(group) else { return Err(self.elsewhere(group)) };
+        let Some(replica) = self.groups.get(group) else {
+            return Err(OperationError::NotLeader(self.leader_elsewhere(group).await?));
+        };
         if needs_leader && !replica.leads() {
             return Err(OperationError::NotLeader(replica.not_leader()));
         }
@@ -147,14 +165,25 @@ impl Node {
     }
 
     /// Why this node does nothing for a group that it has no replica of.
-    fn elsewhere(&self, group: GroupId) -> OperationError {
-        match self.look().0.remove(&group) {
-            None => OperationError::NoSuchGroup(group),
-            Some(record) => {
-                let leader = record.leader.map(|leader| self.directory.find(leader));
-                OperationError::NotLeader(WriteError::NotLeader { leader })
-            }
+    pub(crate) fn led_elsewhere(&self, group: GroupId) -> WriteError {
+        let leader = self.directory.leader(group).flatten();
+        // One that this node is about to be is none yet.
+        let leader = leader.filter(|leader| *leader != self.id());
+        WriteError::NotLeader { group, leader: leader.map(|leader| self.directory.node(leader)) }
+    }
+
+    /// The same, of a group that there may not be.
+    ///
+    /// # Errors
+    /// There is no such group, or etcd does not say so.
+    pub(crate) async fn leader_elsewhere(&self, group: GroupId) -> Result<WriteError, OperationError> {
+        if self.directory.leader(group).is_none() {
+            // It may be so new that nobody told this node of it.
+            let seen = self.coordinator.read_group(group).await?;
+            let record = seen.record.ok_or(OperationError::NoSuchGroup(group))?;
+            self.directory.set_leader(group, record.leader);
         }
+        Ok(self.led_elsewhere(group))
     }
 
     /// Accepts etcd as it is, for this node; and, where a group is named, has this node's replica build a new history on the

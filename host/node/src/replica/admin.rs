@@ -1,12 +1,13 @@
 //! The replica's administrative requests. Each that changes something is one log entry, or a few.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use mortise_core::digest::{StateDigest, state_digest};
 use mortise_core::entry::{Body, SessionChange, TenantCreate, check_tenant_name};
-use mortise_core::ids::{PluginDigest, SessionId, TenantId};
+use mortise_core::ids::{Epoch, PluginDigest, SessionId, TenantId};
 use mortise_core::profile::Profile;
 use mortise_core::replica::Position;
 use tokio::sync::{mpsc, oneshot};
@@ -35,7 +36,7 @@ impl Replica {
         let ttl_ms = if ttl_ms == 0 { max } else { ttl_ms.min(max) };
         let body = Body::Session(SessionChange::Open { tenant, ttl_ms });
         let at = self.propose(move |_| body, &tenant.to_string()).await?;
-        Ok((SessionId::opened_at(at.epoch, at.index), ttl_ms))
+        Ok((SessionId::opened_at(self.group(), at.epoch, at.index), ttl_ms))
     }
 
     /// Ends a session.
@@ -58,19 +59,39 @@ impl Replica {
         plugin: &str,
         watch: bool,
     ) -> Result<TenantInfo, AdminError> {
-        check_tenant_name(name).map_err(AdminError::Invalid)?;
+        self.create_tenant_in(None, name, plugin, watch).await
+    }
+
+    /// The same, in this leadership only; `None`: in whichever it comes to.
+    ///
+    /// # Errors
+    /// As [`Replica::create_tenant`], and another leadership.
+    pub(crate) async fn create_tenant_in(
+        &self,
+        epoch: Option<Epoch>,
+        name: &str,
+        plugin: &str,
+        watch: bool,
+    ) -> Result<TenantInfo, AdminError> {
+        self.check_new(name)?;
         let plugin = self.find_plugin(plugin)?;
-        if self.tenant(name).is_some() {
-            return Err(AdminError::AlreadyExists { what: "tenant", name: name.into() });
-        }
         let owned = name.to_owned();
         let make = move |numbers: &mut Numbers| {
             numbers.last_tenant += 1;
             let tenant = TenantId(numbers.last_tenant);
             Body::TenantCreate(TenantCreate { tenant, name: owned, plugin, watch })
         };
-        self.propose(make, name).await?;
+        self.propose_in(epoch, make, name).await?;
         self.tenant_info(name, false).await
+    }
+
+    /// Whether a tenant of this name can be made, as far as is known here.
+    pub(crate) fn check_new(&self, name: &str) -> Result<(), AdminError> {
+        check_tenant_name(name).map_err(AdminError::Invalid)?;
+        match self.tenant(name) {
+            None => Ok(()),
+            Some(_) => Err(AdminError::AlreadyExists { what: "tenant", name: name.into() }),
+        }
     }
 
     /// Drops a tenant with all its state.
@@ -94,10 +115,15 @@ impl Replica {
         self.tenant_info(name, false).await
     }
 
+    /// The numbers of all tenants, by their names.
+    pub(crate) fn tenants(&self) -> BTreeMap<String, TenantId> {
+        self.shared.tables().names.iter().map(|(name, id)| (name.clone(), *id)).collect()
+    }
+
     /// All tenants, by name.
     pub fn list_tenants(&self) -> Vec<TenantInfo> {
         let tables = self.shared.tables();
-        let ids: std::collections::BTreeMap<_, _> = tables.names.iter().collect();
+        let ids: BTreeMap<_, _> = tables.names.iter().collect();
         ids.values().filter_map(|id| self.describe_tenant(&tables, **id, None)).collect()
     }
 
@@ -132,6 +158,7 @@ impl Replica {
         let known = tables.plugins.get(&tenant.plugin)?;
         Some(TenantInfo {
             id,
+            group: self.group(),
             name: tenant.name.clone(),
             plugin: tenant.plugin,
             manifest: known.plugin.manifest().clone(),
@@ -170,7 +197,7 @@ impl Replica {
         let tables = self.shared.tables();
         let mut plugins: Vec<_> = tables.plugins.values().collect();
         plugins.sort_by_key(|known| (known.plugin.manifest().name.clone(), known.uploaded));
-        plugins.into_iter().map(|known| describe_plugin(&tables, &known.plugin)).collect()
+        plugins.into_iter().map(|known| self.describe_plugin(&tables, &known.plugin)).collect()
     }
 
     /// The plugin that `plugin` means.
@@ -182,7 +209,7 @@ impl Replica {
         let tables = self.shared.tables();
         let known = tables.plugins.get(&digest);
         known
-            .map(|known| describe_plugin(&tables, &known.plugin))
+            .map(|known| self.describe_plugin(&tables, &known.plugin))
             .ok_or_else(|| AdminError::NotFound { what: "plugin", name: plugin.into() })
     }
 
@@ -233,8 +260,19 @@ impl Replica {
         self.propose(move |_| body, name).await
     }
 
-    pub(super) async fn propose(
+    async fn propose(
         &self,
+        make: impl FnOnce(&mut Numbers) -> Body + Send + 'static,
+        name: &str,
+    ) -> Result<Position, AdminError> {
+        self.propose_in(None, make, name).await
+    }
+
+    /// Proposes an entry; with an epoch, only while this replica leads in it. Whoever gives this up does not know whether it
+    /// is going to be.
+    pub(super) async fn propose_in(
+        &self,
+        epoch: Option<Epoch>,
         make: impl FnOnce(&mut Numbers) -> Body + Send + 'static,
         name: &str,
     ) -> Result<Position, AdminError> {
@@ -242,7 +280,7 @@ impl Replica {
             return Err(refusal.into());
         }
         let (sender, receiver) = oneshot::channel();
-        self.events.send(Event::Propose(Box::new(make), sender)).map_err(|_| self.gone())?;
+        self.events.send(Event::Propose(epoch, Box::new(make), sender)).map_err(|_| self.gone())?;
         let refused = match receiver.await.map_err(|_| self.gone())?? {
             Ok(at) => return Ok(at),
             Err(refused) => refused,
@@ -272,18 +310,19 @@ impl Replica {
         LAST.fetch_add(1, Ordering::Relaxed) + 1
     }
 
+    fn describe_plugin(&self, tables: &Tables, plugin: &mortise_runtime::Plugin) -> PluginInfo {
+        let users = tables.tenants.values().filter(|tenant| tenant.plugin == plugin.digest());
+        PluginInfo {
+            group: self.group(),
+            digest: plugin.digest(),
+            manifest: plugin.manifest().clone(),
+            component_bytes: plugin.component_bytes_len() as u64,
+            tenants: users.map(|tenant| tenant.name.clone()).collect(),
+        }
+    }
+
     pub(super) fn shared(&self) -> &Arc<super::shared::Shared> {
         &self.shared
-    }
-}
-
-fn describe_plugin(tables: &Tables, plugin: &mortise_runtime::Plugin) -> PluginInfo {
-    let users = tables.tenants.values().filter(|tenant| tenant.plugin == plugin.digest());
-    PluginInfo {
-        digest: plugin.digest(),
-        manifest: plugin.manifest().clone(),
-        component_bytes: plugin.component_bytes_len() as u64,
-        tenants: users.map(|tenant| tenant.name.clone()).collect(),
     }
 }
 

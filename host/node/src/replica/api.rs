@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use mortise_core::digest::{Digest, StateDigest};
 use mortise_core::group::NodeId;
-use mortise_core::ids::{LogIndex, PluginDigest, Sequence, SessionId, TenantId};
+use mortise_core::ids::{GroupId, LogIndex, PluginDigest, Sequence, SessionId, TenantId};
 use mortise_core::outcome::{Failure, Rejection};
 use mortise_core::replica::{Ack, Position};
 use mortise_runtime::{LoadError, Manifest};
@@ -150,8 +150,10 @@ pub enum WriteError {
     )]
     Lost,
     /// This node does not lead the group. Nothing was logged.
-    #[error("this node does not lead the group{}", may_lead(.leader))]
+    #[error("this node does not lead group {group}{}", may_lead(.leader))]
     NotLeader {
+        /// Which.
+        group: GroupId,
         /// Who may.
         leader: Option<Leader>,
     },
@@ -184,8 +186,10 @@ pub enum QueryError {
     #[error("no such tenant")]
     NoSuchTenant,
     /// Only the leader can answer, and this node is none.
-    #[error("this node does not lead the group{}", may_lead(.leader))]
+    #[error("this node does not lead group {group}{}", may_lead(.leader))]
     NotLeader {
+        /// Which.
+        group: GroupId,
         /// Who may lead.
         leader: Option<Leader>,
     },
@@ -228,6 +232,17 @@ pub enum AdminError {
         /// Its name.
         name: String,
     },
+    /// Another group of the cluster has a tenant of this name.
+    #[error("tenant {name:?} exists already, in group {group}")]
+    Taken {
+        /// The name.
+        name: String,
+        /// The group.
+        group: GroupId,
+    },
+    /// The directory of tenants does not answer. Nothing was created.
+    #[error("the directory of tenants in etcd cannot be used at present: {0}; try again")]
+    Directory(String),
     /// Malformed.
     #[error("{0}")]
     Invalid(String),
@@ -257,6 +272,8 @@ impl AdminError {
 pub struct TenantInfo {
     /// Its id.
     pub id: TenantId,
+    /// The group that has it.
+    pub group: GroupId,
     /// Its name.
     pub name: String,
     /// Its plugin's digest.
@@ -282,13 +299,15 @@ pub struct TenantInfo {
 /// A plugin, for people.
 #[derive(Clone, Debug)]
 pub struct PluginInfo {
+    /// The group that knows it.
+    pub group: GroupId,
     /// Its digest.
     pub digest: PluginDigest,
     /// What it says of itself.
     pub manifest: Manifest,
     /// Bytes of its component.
     pub component_bytes: u64,
-    /// Names of the tenants that use it.
+    /// Names of the group's tenants that use it.
     pub tenants: Vec<String>,
 }
 

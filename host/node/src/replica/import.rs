@@ -5,8 +5,8 @@ use std::io::{Read, Seek, SeekFrom, Write};
 
 use bytes::Bytes;
 use futures::{Stream, StreamExt};
-use mortise_core::entry::{Body, Import, check_tenant_name};
-use mortise_core::ids::TenantId;
+use mortise_core::entry::{Body, Import};
+use mortise_core::ids::{Epoch, TenantId};
 use mortise_storage::ScratchFile;
 
 use super::Replica;
@@ -29,10 +29,20 @@ impl Replica {
         name: &str,
         chunks: impl Stream<Item = Result<Bytes, E>>,
     ) -> Result<TenantInfo, AdminError> {
-        check_tenant_name(name).map_err(AdminError::Invalid)?;
-        if self.tenant(name).is_some() {
-            return Err(AdminError::AlreadyExists { what: "tenant", name: name.into() });
-        }
+        self.import_in(None, name, chunks).await
+    }
+
+    /// The same, in this leadership only; `None`: in whichever it comes to.
+    ///
+    /// # Errors
+    /// As [`Replica::import`], and another leadership.
+    pub(crate) async fn import_in<E: Into<AdminError>>(
+        &self,
+        epoch: Option<Epoch>,
+        name: &str,
+        chunks: impl Stream<Item = Result<Bytes, E>>,
+    ) -> Result<TenantInfo, AdminError> {
+        self.check_new(name)?;
         let mut file = self.shared().scratch().map_err(AdminError::internal)?;
         let mut chunks = std::pin::pin!(chunks);
         while let Some(chunk) = chunks.next().await {
@@ -45,7 +55,7 @@ impl Replica {
         let (component, file) = blocking(move || (check_export(&mut file), file)).await?;
         let component = component.map_err(AdminError::Invalid)?;
         self.upload_plugin(component).await?;
-        self.log_import(name, file).await
+        self.log_import(epoch, name, file).await
     }
 
     fn check_room(&self) -> Result<(), AdminError> {
@@ -55,7 +65,12 @@ impl Replica {
         }
     }
 
-    async fn log_import(&self, name: &str, mut file: ScratchFile) -> Result<TenantInfo, AdminError> {
+    async fn log_import(
+        &self,
+        epoch: Option<Epoch>,
+        name: &str,
+        mut file: ScratchFile,
+    ) -> Result<TenantInfo, AdminError> {
         let import = self.next_import();
         file.seek(SeekFrom::Start(0)).map_err(AdminError::internal)?;
         let mut offset = 0;
@@ -80,7 +95,7 @@ impl Replica {
             let tenant = TenantId(numbers.last_tenant);
             Body::Import(Import::Commit { import, tenant, name: owned, bytes: offset })
         };
-        self.propose(commit, name).await?;
+        self.propose_in(epoch, commit, name).await?;
         self.tenant_info(name, false).await
     }
 }

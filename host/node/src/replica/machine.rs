@@ -316,7 +316,7 @@ impl Machine {
                 Err(Refused::NoSuch("tenant"))
             }
             SessionChange::Open { tenant, ttl_ms } => {
-                let key = (*tenant, SessionId::opened_at(entry.epoch, entry.index));
+                let key = (*tenant, SessionId::opened_at(self.shared.group, entry.epoch, entry.index));
                 let opened = tables.sessions.open(key, *ttl_ms, entry.time, &mut delta);
                 opened
                     .then_some(())

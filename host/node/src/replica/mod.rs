@@ -37,7 +37,7 @@ use std::sync::atomic::Ordering;
 use bytes::Bytes;
 use crossbeam_channel::Sender;
 use mortise_core::digest::Digest;
-use mortise_core::ids::{GroupId, LogIndex, TenantId};
+use mortise_core::ids::{Epoch, GroupId, LogIndex, TenantId};
 use mortise_core::profile::Profile;
 use mortise_core::replica::{Ack, Freshness, OperatorCommand, View};
 use mortise_runtime::Runtime;
@@ -181,7 +181,12 @@ impl Replica {
 
     /// Whether it leads, and serves.
     pub fn leads(&self) -> bool {
-        self.shared.leads.load(Ordering::Acquire)
+        self.leading().is_some()
+    }
+
+    /// The epoch in which it leads, and serves.
+    pub(crate) fn leading(&self) -> Option<Epoch> {
+        self.shared.leading()
     }
 
     /// Why this replica does not do what only a leader does.

@@ -153,8 +153,8 @@ impl Drop for Waiting<'_> {
 /// Why a read that the core refused is not answered.
 pub(super) fn refused(shared: &Shared, refusal: Refusal) -> QueryError {
     match refusal {
-        Refusal::NotLeader { .. } => QueryError::NotLeader { leader: shared.find_leader() },
-        Refusal::NotReady => QueryError::NotLeader { leader: None },
+        Refusal::NotLeader { .. } => QueryError::NotLeader { group: shared.group, leader: shared.find_leader() },
+        Refusal::NotReady => QueryError::NotLeader { group: shared.group, leader: None },
         Refusal::Overloaded => QueryError::Overloaded("too many reads wait"),
         Refusal::TimedOut => QueryError::Unconfirmed,
         Refusal::Lost => QueryError::Lost,

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use mortise_core::group::NodeId;
-use mortise_core::ids::{GroupId, TenantId};
+use mortise_core::ids::{Epoch, GroupId, TenantId};
 use mortise_core::replica::MonoTime;
 use mortise_core::time::LogTime;
 use mortise_runtime::Runtime;
@@ -41,8 +41,8 @@ pub(crate) struct Shared {
     state: AtomicU64,
     /// States in the database that nobody uses any more.
     discarded: Mutex<BTreeSet<StateId>>,
-    /// Whether this replica leads, and serves.
-    pub leads: AtomicBool,
+    /// The epoch in which this replica leads, and serves; 0: it does not.
+    pub leads: AtomicU64,
     /// The other node whose leadership this replica follows; 0: none.
     pub leader: AtomicU64,
     /// Where the nodes are.
@@ -132,7 +132,7 @@ impl Shared {
             tables: RwLock::new(tables),
             state: AtomicU64::new(state.0),
             discarded: Mutex::default(),
-            leads: AtomicBool::new(false),
+            leads: AtomicU64::new(0),
             leader: AtomicU64::new(0),
             directory,
             sections: Mutex::default(),
@@ -176,15 +176,21 @@ impl Shared {
         lock(&self.discarded).remove(&state);
     }
 
+    /// The epoch in which this replica leads, and serves: its tables then show all that earlier epochs ever brought about.
+    pub(crate) fn leading(&self) -> Option<Epoch> {
+        let epoch = self.leads.load(Ordering::Acquire);
+        (epoch != 0).then_some(Epoch(epoch))
+    }
+
     /// Whom to name to those who want a leader.
     pub(crate) fn find_leader(&self) -> Option<Leader> {
         let leader = NodeId(self.leader.load(Ordering::Relaxed));
-        (leader != NodeId(0)).then(|| self.directory.find(leader))
+        (leader != NodeId(0)).then(|| self.directory.node(leader))
     }
 
     /// Why a replica that does not lead takes no write.
     pub(crate) fn not_leader(&self) -> WriteError {
-        WriteError::NotLeader { leader: self.find_leader() }
+        WriteError::NotLeader { group: self.group, leader: self.find_leader() }
     }
 
     /// Notes why the replica stops. The first reason stays.

@@ -136,15 +136,17 @@ async fn start(config: Config, disk: Option<Arc<dyn Disk>>) -> Result<Running, S
     };
     let groups = Arc::new(Groups::default());
     let limits = config.limits.clone();
-    let context = Arc::new(Context::new(tokens, limits, Arc::clone(&metrics), about, Arc::clone(&groups)));
     let cluster = match config.is_clustered() {
         true => Some(make_cluster(&config, &metrics, &groups).await?),
         false => None,
     };
+    let node = cluster.as_ref().map(Cluster::node);
+    let context =
+        Context::new(tokens, limits, Arc::clone(&metrics), about, Arc::clone(&groups), node.map(Arc::clone));
+    let context = Arc::new(context);
     let health = Health::new().await;
     let phase = watch::Sender::new(Phase::Serving);
     let data = data.serve(routes::data(&context, &health), &metrics, phase.subscribe());
-    let node = cluster.as_ref().map(Cluster::node);
     let admin = admin.serve(routes::admin(&context, &health, node), &metrics, phase.subscribe());
     let mut listeners = Cut(vec![tokio::spawn(data), tokio::spawn(admin)]);
     if let (Some(peer), Some(cluster)) = (peer, &cluster) {

@@ -13,8 +13,8 @@ use tokio::time::Instant;
 use tonic::{Code, Request, Response, Status, Streaming};
 
 use super::guard::{Call, Measured};
-use super::{Context, Listener, convert, errors};
-use crate::replica::{AdminError, Replica, WriteError};
+use super::{Context, convert, errors};
+use crate::replica::{AdminError, TenantInfo, WriteError};
 
 /// Chunks of an export that wait for the network: enough to read ahead while one is sent.
 const EXPORT_CHUNKS_MAX: usize = 4;
@@ -30,46 +30,55 @@ impl AdminService {
         Self { context }
     }
 
-    /// The replica that has the tenant, where it leads: others may not know the newest.
-    fn replica_of(&self, tenant: &str) -> Result<Replica, ErrorDetail> {
-        let (replica, _) = self.context.find_tenant(tenant, Listener::Admin)?;
-        if replica.leads() { Ok(replica) } else { Err(Listener::Admin.not_leader(&replica)) }
-    }
-
-    /// The replica of a group where a tenant of this name can come to be.
-    fn replica_without(&self, tenant: &str, group: u64) -> Result<Replica, ErrorDetail> {
-        match self.context.groups.of_tenant(tenant) {
-            Some((other, _)) if group != 0 && other.group().0 != group => {
-                let name = tenant.to_owned();
-                Err(AdminError::AlreadyExists { what: "tenant", name }.into())
-            }
-            Some((other, _)) => self.context.find_leading(other.group().0),
-            None => self.context.find_leading(group),
-        }
-    }
-
-    /// Takes a whole component in.
-    async fn component(&self, mut chunks: Streaming<v1::UploadPluginRequest>) -> Result<Bytes, ErrorDetail> {
+    /// Takes the rest of a component in.
+    async fn component(
+        &self,
+        first: Bytes,
+        mut chunks: Streaming<v1::UploadPluginRequest>,
+    ) -> Result<Bytes, ErrorDetail> {
         let max = self.context.limits.component_bytes_max;
-        let mut component = BytesMut::new();
-        while let Some(message) = chunks.message().await.map_err(errors::of_input)? {
-            let bytes = component.len() + message.chunk.len();
+        let (mut component, mut chunk) = (BytesMut::new(), first);
+        loop {
+            let bytes = component.len() + chunk.len();
             if bytes > max {
                 return Err(WriteError::TooLarge { what: "a component", bytes, max }.into());
             }
-            component.extend_from_slice(&message.chunk);
+            component.extend_from_slice(&chunk);
+            match chunks.message().await.map_err(errors::of_input)? {
+                Some(message) => chunk = message.chunk,
+                None => return Ok(component.freeze()),
+            }
         }
-        Ok(component.freeze())
+    }
+
+    async fn create(&self, request: v1::CreateTenantRequest) -> Result<TenantInfo, ErrorDetail> {
+        let v1::CreateTenantRequest { name, plugin, watch, group } = request;
+        let replica = self.context.find_leading(group).await?;
+        let Some(node) = &self.context.cluster else {
+            return Ok(replica.create_tenant(&name, &plugin, watch).await?);
+        };
+        let (holder, new) = (replica.clone(), name.clone());
+        let make = async move |epoch| replica.create_tenant_in(Some(epoch), &new, &plugin, watch).await;
+        Ok(node.names().create(holder, &name, make).await?)
+    }
+
+    async fn drop(&self, name: String) -> Result<(), ErrorDetail> {
+        let replica = self.context.find_leading_of(&name).await?;
+        let Some(node) = &self.context.cluster else { return Ok(replica.drop_tenant(&name).await?) };
+        let (holder, old) = (replica.clone(), name.clone());
+        let drop = async move { replica.drop_tenant(&old).await };
+        Ok(node.names().release(holder, &name, drop).await?)
     }
 
     async fn upload(
         &self,
-        chunks: Streaming<v1::UploadPluginRequest>,
+        mut chunks: Streaming<v1::UploadPluginRequest>,
     ) -> Result<v1::UploadPluginResponse, ErrorDetail> {
-        let replica = self.context.find_leading(0)?;
+        let first = chunks.message().await.map_err(errors::of_input)?.unwrap_or_default();
+        let replica = self.context.find_leading(first.group).await?;
         let busy = || ErrorDetail::from(WriteError::Overloaded("other plugins are being uploaded"));
         let _permit = self.context.uploads.try_acquire().map_err(|_| busy())?;
-        let component = self.component(chunks).await?;
+        let component = self.component(first.chunk, chunks).await?;
         let (plugin, known) = replica.upload_plugin(component).await?;
         Ok(v1::UploadPluginResponse { plugin: Some(convert::plugin(plugin)), known })
     }
@@ -79,20 +88,28 @@ impl AdminService {
         mut parts: Streaming<v1::ImportTenantRequest>,
     ) -> Result<v1::ImportTenantResponse, ErrorDetail> {
         let first = parts.message().await.map_err(errors::of_input)?;
-        let Some(v1::ImportTenantRequest { part: Some(Part::Name(name)) }) = first else {
+        let Some(v1::ImportTenantRequest { part: Some(Part::Name(name)), group }) = first else {
             return Err(ErrorDetail::new(ErrorCode::Invalid, "the first message must name the new tenant"));
         };
         let chunks = parts.map(|message| match message {
-            Ok(v1::ImportTenantRequest { part: Some(Part::Chunk(chunk)) }) => Ok(chunk),
+            Ok(v1::ImportTenantRequest { part: Some(Part::Chunk(chunk)), .. }) => Ok(chunk),
             Ok(_) => Err(AdminError::Invalid("messages after the first must be chunks".into())),
             Err(status) => Err(AdminError::Invalid(errors::of_input(status).message)),
         });
-        let tenant = self.replica_without(&name, 0)?.import(&name, chunks).await?;
+        let replica = self.context.find_leading(group).await?;
+        let tenant = match &self.context.cluster {
+            None => replica.import(&name, chunks).await?,
+            Some(node) => {
+                let (holder, new) = (replica.clone(), name.clone());
+                let make = async move |epoch| replica.import_in(Some(epoch), &new, chunks).await;
+                node.names().create(holder, &name, make).await?
+            }
+        };
         Ok(v1::ImportTenantResponse { tenant: Some(convert::tenant(tenant)) })
     }
 
-    fn export(&self, name: String, deadline: Option<Instant>) -> Result<ExportStream, ErrorDetail> {
-        let replica = self.replica_of(&name)?;
+    async fn export(&self, name: String, deadline: Option<Instant>) -> Result<ExportStream, ErrorDetail> {
+        let replica = self.context.find_leading_of(&name).await?;
         let (sender, chunks) = mpsc::channel(EXPORT_CHUNKS_MAX);
         tokio::spawn(async move {
             let failed = sender.clone();
@@ -105,8 +122,10 @@ impl AdminService {
         Ok(stream::unfold(Export { chunks: Some(chunks), deadline, measured }, Export::next).boxed())
     }
 
-    fn node_status(&self) -> Result<v1::StatusResponse, ErrorDetail> {
-        let replica = self.context.find_group(0)?;
+    fn node_status(&self, group: u64) -> Result<v1::StatusResponse, ErrorDetail> {
+        let groups = self.context.groups.numbers();
+        let lowest = groups.first().map_or(0, |group| group.0);
+        let replica = self.context.find_replica(if group == 0 { lowest } else { group })?;
         let status = replica.status();
         let role = match (&status.fault, replica.leads()) {
             (Some(_), _) => "stopped",
@@ -136,6 +155,8 @@ impl AdminService {
             log_time_ms: status.log_time_ms,
             data_address: about.data_address.to_string(),
             admin_address: about.admin_address.to_string(),
+            group: replica.group().0,
+            groups: groups.iter().map(|group| group.0).collect(),
         })
     }
 }
@@ -177,17 +198,16 @@ impl Admin for AdminService {
         &self,
         request: Request<v1::CreateTenantRequest>,
     ) -> Result<Response<v1::CreateTenantResponse>, Status> {
-        let v1::CreateTenantRequest { name, plugin, watch } = request.into_inner();
-        let created = self.replica_without(&name, 0)?.create_tenant(&name, &plugin, watch).await;
-        let tenant = Some(convert::tenant(created.map_err(ErrorDetail::from)?));
+        let tenant = Some(convert::tenant(self.create(request.into_inner()).await?));
         Ok(Response::new(v1::CreateTenantResponse { tenant }))
     }
 
     async fn list_tenants(
         &self,
-        _: Request<v1::ListTenantsRequest>,
+        request: Request<v1::ListTenantsRequest>,
     ) -> Result<Response<v1::ListTenantsResponse>, Status> {
-        let tenants = self.context.find_leading(0)?.list_tenants().into_iter().map(convert::tenant).collect();
+        let replica = self.context.find_leading(request.into_inner().group).await?;
+        let tenants = replica.list_tenants().into_iter().map(convert::tenant).collect();
         Ok(Response::new(v1::ListTenantsResponse { tenants }))
     }
 
@@ -196,8 +216,8 @@ impl Admin for AdminService {
         request: Request<v1::GetTenantRequest>,
     ) -> Result<Response<v1::GetTenantResponse>, Status> {
         let v1::GetTenantRequest { name, digest_state } = request.into_inner();
-        let info =
-            self.replica_of(&name)?.tenant_info(&name, digest_state).await.map_err(ErrorDetail::from)?;
+        let replica = self.context.find_leading_of(&name).await?;
+        let info = replica.tenant_info(&name, digest_state).await.map_err(ErrorDetail::from)?;
         Ok(Response::new(v1::GetTenantResponse { tenant: Some(convert::tenant(info)) }))
     }
 
@@ -205,8 +225,7 @@ impl Admin for AdminService {
         &self,
         request: Request<v1::DropTenantRequest>,
     ) -> Result<Response<v1::DropTenantResponse>, Status> {
-        let name = request.into_inner().name;
-        self.replica_of(&name)?.drop_tenant(&name).await.map_err(ErrorDetail::from)?;
+        self.drop(request.into_inner().name).await?;
         Ok(Response::new(v1::DropTenantResponse {}))
     }
 
@@ -215,7 +234,8 @@ impl Admin for AdminService {
         request: Request<v1::SwitchTenantRequest>,
     ) -> Result<Response<v1::SwitchTenantResponse>, Status> {
         let v1::SwitchTenantRequest { name, plugin } = request.into_inner();
-        let info = self.replica_of(&name)?.switch_tenant(&name, &plugin).await.map_err(ErrorDetail::from)?;
+        let replica = self.context.find_leading_of(&name).await?;
+        let info = replica.switch_tenant(&name, &plugin).await.map_err(ErrorDetail::from)?;
         Ok(Response::new(v1::SwitchTenantResponse { tenant: Some(convert::tenant(info)) }))
     }
 
@@ -226,7 +246,7 @@ impl Admin for AdminService {
         request: Request<v1::ExportTenantRequest>,
     ) -> Result<Response<ExportStream>, Status> {
         let deadline = Call::of(&request)?.deadline;
-        Ok(Response::new(self.export(request.into_inner().name, deadline)?))
+        Ok(Response::new(self.export(request.into_inner().name, deadline).await?))
     }
 
     async fn import_tenant(
@@ -245,9 +265,10 @@ impl Admin for AdminService {
 
     async fn list_plugins(
         &self,
-        _: Request<v1::ListPluginsRequest>,
+        request: Request<v1::ListPluginsRequest>,
     ) -> Result<Response<v1::ListPluginsResponse>, Status> {
-        let plugins = self.context.find_leading(0)?.list_plugins().into_iter().map(convert::plugin).collect();
+        let replica = self.context.find_leading(request.into_inner().group).await?;
+        let plugins = replica.list_plugins().into_iter().map(convert::plugin).collect();
         Ok(Response::new(v1::ListPluginsResponse { plugins }))
     }
 
@@ -255,16 +276,18 @@ impl Admin for AdminService {
         &self,
         request: Request<v1::InspectPluginRequest>,
     ) -> Result<Response<v1::InspectPluginResponse>, Status> {
-        let plugin = request.into_inner().plugin;
-        let info = self.context.find_leading(0)?.inspect_plugin(&plugin).map_err(ErrorDetail::from)?;
+        let v1::InspectPluginRequest { plugin, group } = request.into_inner();
+        let replica = self.context.find_leading(group).await?;
+        let info = replica.inspect_plugin(&plugin).map_err(ErrorDetail::from)?;
         Ok(Response::new(v1::InspectPluginResponse { plugin: Some(convert::plugin(info)) }))
     }
 
     async fn get_profile(
         &self,
-        _: Request<v1::GetProfileRequest>,
+        request: Request<v1::GetProfileRequest>,
     ) -> Result<Response<v1::GetProfileResponse>, Status> {
-        let profile = v1::Profile::from(self.context.find_leading(0)?.profile());
+        let replica = self.context.find_leading(request.into_inner().group).await?;
+        let profile = v1::Profile::from(replica.profile());
         Ok(Response::new(v1::GetProfileResponse { profile: Some(profile) }))
     }
 
@@ -273,21 +296,26 @@ impl Admin for AdminService {
         request: Request<v1::SetProfileRequest>,
     ) -> Result<Response<v1::SetProfileResponse>, Status> {
         let missing = || ErrorDetail::new(ErrorCode::Invalid, "the profile is missing");
-        let profile = request.into_inner().profile.ok_or_else(missing)?;
-        let profile =
-            self.context.find_leading(0)?.set_profile(profile.into()).await.map_err(ErrorDetail::from)?;
+        let v1::SetProfileRequest { profile, group } = request.into_inner();
+        let profile = profile.ok_or_else(missing)?;
+        let replica = self.context.find_leading(group).await?;
+        let profile = replica.set_profile(profile.into()).await.map_err(ErrorDetail::from)?;
         Ok(Response::new(v1::SetProfileResponse { profile: Some(profile.into()) }))
     }
 
     async fn snapshot(
         &self,
-        _: Request<v1::SnapshotRequest>,
+        request: Request<v1::SnapshotRequest>,
     ) -> Result<Response<v1::SnapshotResponse>, Status> {
-        let taken = self.context.find_group(0)?.snapshot().await.map_err(ErrorDetail::from)?;
+        let replica = self.context.find_replica(request.into_inner().group)?;
+        let taken = replica.snapshot().await.map_err(ErrorDetail::from)?;
         Ok(Response::new(convert::snapshot(&taken)))
     }
 
-    async fn status(&self, _: Request<v1::StatusRequest>) -> Result<Response<v1::StatusResponse>, Status> {
-        Ok(self.node_status().map(Response::new)?)
+    async fn status(
+        &self,
+        request: Request<v1::StatusRequest>,
+    ) -> Result<Response<v1::StatusResponse>, Status> {
+        Ok(self.node_status(request.into_inner().group).map(Response::new)?)
     }
 }

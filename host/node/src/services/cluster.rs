@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use futures::{StreamExt, stream};
 use mortise_core::group::{GroupRecord, MemberKind, NodeId};
 use mortise_core::ids::GroupId;
 use mortise_core::replica::{OperatorCommand, RoleKind};
@@ -12,6 +13,9 @@ use tonic::{Request, Response, Status};
 
 use crate::cluster::{GroupInfo, MemberInfo, Node, OperationError};
 use crate::replica::AdminError;
+
+/// Groups whose members are asked at once how they are: where a node hangs, each waits for it.
+const GROUPS_ASKED_AT_ONCE: usize = 16;
 
 pub(super) struct ClusterService {
     node: Arc<Node>,
@@ -71,10 +75,9 @@ impl Cluster for ClusterService {
     ) -> Result<Response<v1::ClusterStatusResponse>, Status> {
         let wanted = request.into_inner().group;
         let (groups, nodes) = self.node.look();
-        let mut told = Vec::new();
-        for (group, record) in groups.into_iter().filter(|(group, _)| wanted == 0 || group.0 == wanted) {
-            told.push(to_group_status(self.node.ask_members(group, record).await));
-        }
+        let wanted = groups.into_iter().filter(|(group, _)| wanted == 0 || group.0 == wanted);
+        let asked = wanted.map(|(group, record)| self.node.ask_members(group, record));
+        let told = stream::iter(asked).buffered(GROUPS_ASKED_AT_ONCE).map(to_group_status).collect().await;
         let nodes = nodes.into_iter().map(|(node, state)| {
             let addresses = state.addresses().cloned().unwrap_or_default();
             v1::NodeStatus {

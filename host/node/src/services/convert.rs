@@ -76,6 +76,7 @@ pub(super) fn tenant(info: TenantInfo) -> v1::Tenant {
         }),
         failures: info.failures,
         snapshot_section: info.snapshot_section,
+        group: info.group.0,
     }
 }
 
@@ -91,6 +92,7 @@ pub(super) fn plugin(info: PluginInfo) -> v1::Plugin {
         component_bytes: info.component_bytes,
         examples: examples.map(|(name, command)| v1::Example { name, command }).collect(),
         tenants: info.tenants,
+        group: info.group.0,
     }
 }
 

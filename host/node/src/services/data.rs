@@ -12,9 +12,10 @@ use mortise_proto::v1::{
 };
 use tonic::{Request, Response, Status, Streaming};
 
+use super::find::Listener;
 use super::guard::Call;
 use super::write_stream::WriteStream;
-use super::{Context, Listener, convert, errors};
+use super::{Context, convert, errors};
 use crate::config::Limits;
 use crate::replica::{Replica, Told, Write, WriteError};
 use crate::security::Action;
@@ -30,18 +31,18 @@ impl DataService {
 
     /// Whether the caller may do this, and the tenant it is about. The name is looked up after the check, so that
     /// a token learns nothing of tenants that are not its own.
-    fn tenant(&self, call: &Call, action: Action<'_>) -> Result<(Replica, TenantId), ErrorDetail> {
+    async fn tenant(&self, call: &Call, action: Action<'_>) -> Result<(Replica, TenantId), ErrorDetail> {
         call.caller.check(action, SystemTime::now())?;
         let (Action::Read(name) | Action::Write(name)) = action else {
             return Err(errors::no_such_tenant(""));
         };
-        self.context.find_tenant(name, Listener::Data)
+        self.context.find_tenant(name, Listener::Data).await
     }
 
     async fn open(&self, request: Request<OpenSessionRequest>) -> Result<OpenSessionResponse, ErrorDetail> {
         let call = Call::of(&request)?;
         let OpenSessionRequest { tenant, ttl_ms } = request.into_inner();
-        let (replica, tenant) = self.tenant(&call, Action::Write(&tenant))?;
+        let (replica, tenant) = self.tenant(&call, Action::Write(&tenant)).await?;
         let (session, ttl_ms) = replica.open_session(tenant, ttl_ms).await.map_err(errors::of_session)?;
         Ok(OpenSessionResponse { session: session.0, ttl_ms })
     }
@@ -52,7 +53,7 @@ impl DataService {
     ) -> Result<CloseSessionResponse, ErrorDetail> {
         let call = Call::of(&request)?;
         let CloseSessionRequest { tenant, session } = request.into_inner();
-        let (replica, tenant) = self.tenant(&call, Action::Write(&tenant))?;
+        let (replica, tenant) = self.tenant(&call, Action::Write(&tenant)).await?;
         replica.close_session(tenant, SessionId(session)).await.map_err(errors::of_session)?;
         Ok(CloseSessionResponse {})
     }
@@ -60,7 +61,7 @@ impl DataService {
     async fn one_write(&self, request: Request<WriteRequest>) -> Result<WriteResponse, ErrorDetail> {
         let call = Call::of(&request)?;
         let WriteRequest { tenant, session, sequence, answered_up_to, command, ack } = request.into_inner();
-        let (replica, tenant) = self.tenant(&call, Action::Write(&tenant))?;
+        let (replica, tenant) = self.tenant(&call, Action::Write(&tenant)).await?;
         let (session, sequence) = (SessionId(session), Sequence(sequence));
         check_write(&self.context.limits, session, sequence, command.len())?;
         let answered_up_to = Sequence(answered_up_to);
@@ -77,7 +78,7 @@ impl DataService {
     async fn fate(&self, request: Request<AskFateRequest>) -> Result<AskFateResponse, ErrorDetail> {
         let call = Call::of(&request)?;
         let AskFateRequest { tenant, token, session, sequence, wait_ms } = request.into_inner();
-        let (replica, tenant) = self.tenant(&call, Action::Write(&tenant))?;
+        let (replica, tenant) = self.tenant(&call, Action::Write(&tenant)).await?;
         let missing = || WriteError::Invalid("whose fate? give a token".into());
         let token = convert::token(token)?.ok_or_else(missing)?;
         let session = SessionId(session);
@@ -89,7 +90,7 @@ impl DataService {
     async fn read(&self, request: Request<QueryRequest>) -> Result<QueryResponse, ErrorDetail> {
         let call = Call::of(&request)?;
         let QueryRequest { tenant, request, freshness } = request.into_inner();
-        let (replica, tenant) = self.tenant(&call, Action::Read(&tenant))?;
+        let (replica, tenant) = self.tenant(&call, Action::Read(&tenant)).await?;
         let principal = call.caller.principal().map(str::to_owned);
         let (response, index) =
             replica.query(tenant, principal, request, convert::freshness(freshness)).await?;

@@ -1,5 +1,6 @@
 //! What clients are told of each error: the one place that decides it.
 
+use mortise_core::ids::GroupId;
 use mortise_proto::v1::{ErrorCode, ErrorDetail};
 use mortise_runtime::{LoadError, LocalFault};
 use tonic::{Code, Status};
@@ -23,7 +24,9 @@ impl From<WriteError> for ErrorDetail {
             // It may be in the log. Sent again on this stream, it would meet the same answer.
             WriteError::Superseded => Self::new(ErrorCode::Superseded, message).effect_unknown(),
             WriteError::Lost => Self::new(ErrorCode::Lost, message),
-            WriteError::NotLeader { leader } => not_leader(message, leader.map(|leader| leader.data)),
+            WriteError::NotLeader { group, leader } => {
+                not_leader(message, group, leader.map(|leader| leader.data))
+            }
             WriteError::LeadershipLost => {
                 Self::new(ErrorCode::NotLeader, message).retryable().effect_unknown()
             }
@@ -41,7 +44,9 @@ impl From<QueryError> for ErrorDetail {
             QueryError::Rejected(rejection) => Self::rejected(&rejection),
             QueryError::Failed(failure) => Self::failed(&failure),
             QueryError::NoSuchTenant => Self::new(ErrorCode::NotFound, message),
-            QueryError::NotLeader { leader } => not_leader(message, leader.map(|leader| leader.data)),
+            QueryError::NotLeader { group, leader } => {
+                not_leader(message, group, leader.map(|leader| leader.data))
+            }
             QueryError::Unconfirmed => Self::new(ErrorCode::DeadlineExceeded, message).retryable(),
             QueryError::Lost => Self::new(ErrorCode::Lost, message),
             QueryError::OutOfService => Self::new(ErrorCode::ShuttingDown, message).retryable(),
@@ -57,7 +62,10 @@ impl From<AdminError> for ErrorDetail {
         let message = error.to_string();
         match error {
             AdminError::NotFound { .. } => Self::new(ErrorCode::NotFound, message),
-            AdminError::AlreadyExists { .. } => Self::new(ErrorCode::AlreadyExists, message),
+            AdminError::AlreadyExists { .. } | AdminError::Taken { .. } => {
+                Self::new(ErrorCode::AlreadyExists, message)
+            }
+            AdminError::Directory(_) => Self::new(ErrorCode::FailedPrecondition, message).retryable(),
             AdminError::Invalid(_) => Self::new(ErrorCode::Invalid, message),
             AdminError::FailedPrecondition(_) => Self::new(ErrorCode::FailedPrecondition, message),
             AdminError::Plugin(LoadError::Local(LocalFault::PoolFull { .. })) => {
@@ -69,8 +77,8 @@ impl From<AdminError> for ErrorDetail {
                 Self::new(ErrorCode::Overloaded, message).retryable()
             }
             AdminError::Plugin(_) => Self::new(ErrorCode::Invalid, message),
-            AdminError::Write(WriteError::NotLeader { leader }) => {
-                not_leader(message, leader.map(|leader| leader.admin))
+            AdminError::Write(WriteError::NotLeader { group, leader }) => {
+                not_leader(message, group, leader.map(|leader| leader.admin))
             }
             AdminError::Write(error) => error.into(),
             // A change may be in the log already.
@@ -100,9 +108,9 @@ impl From<AccessError> for ErrorDetail {
     }
 }
 
-fn not_leader(message: String, hint: Option<String>) -> ErrorDetail {
+fn not_leader(message: String, group: GroupId, hint: Option<String>) -> ErrorDetail {
     let detail = ErrorDetail::new(ErrorCode::NotLeader, message).retryable();
-    ErrorDetail { leader_hint: hint.unwrap_or_default(), ..detail }
+    ErrorDetail { group: group.0, leader_hint: hint.unwrap_or_default(), ..detail }
 }
 
 /// A fault of this node. Its clients learn little of it; the log says more.
@@ -176,7 +184,7 @@ mod tests {
             (WriteError::DiskFull { free: 1, mark: 2 }, Code::ResourceExhausted, true, no),
             (WriteError::Superseded, Code::Aborted, false, unknown),
             (WriteError::Lost, Code::Aborted, false, no),
-            (WriteError::NotLeader { leader: None }, Code::Unavailable, true, no),
+            (WriteError::NotLeader { group: GroupId(1), leader: None }, Code::Unavailable, true, no),
             (WriteError::LeadershipLost, Code::Unavailable, true, unknown),
             (WriteError::ShuttingDown, Code::Unavailable, true, no),
             (WriteError::Stopped("fsync".into()), Code::Internal, false, unknown),
@@ -196,7 +204,7 @@ mod tests {
     #[test]
     fn each_listener_names_the_leaders_own() {
         let leader = Leader { node: NodeId(2), data: "data:1".into(), admin: "admin:1".into() };
-        let error = || AdminError::Write(WriteError::NotLeader { leader: Some(leader.clone()) });
+        let error = || AdminError::Write(WriteError::NotLeader { group: GroupId(1), leader: Some(leader.clone()) });
         assert_eq!(ErrorDetail::from(error()).leader_hint, "admin:1");
         assert_eq!(of_session(error()).leader_hint, "data:1");
     }

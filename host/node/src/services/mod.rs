@@ -14,6 +14,7 @@ mod convert;
 mod data;
 mod deadline;
 mod errors;
+mod find;
 mod guard;
 mod methods;
 mod trace;
@@ -26,11 +27,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Instant, SystemTime};
 
 use axum::Router;
-use mortise_core::ids::{GroupId, TenantId};
 use mortise_proto::v1::admin_server::AdminServer;
 use mortise_proto::v1::cluster_server::ClusterServer;
 use mortise_proto::v1::data_server::DataServer;
-use mortise_proto::v1::{ErrorCode, ErrorDetail};
 use tokio::sync::{Semaphore, watch};
 use tonic::service::Routes;
 
@@ -38,7 +37,6 @@ use crate::cluster::Node;
 use crate::config::Limits;
 use crate::groups::Groups;
 use crate::metrics::Metrics;
-use crate::replica::{AdminError, Replica};
 use crate::security::{AccessError, Action, Tokens};
 
 pub(crate) use guard::guard;
@@ -53,28 +51,13 @@ pub(crate) struct Context {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) about: About,
     pub(crate) groups: Arc<Groups>,
+    /// `None`: the node is alone.
+    cluster: Option<Arc<Node>>,
     /// Turns true once, when the node begins to stop.
     draining: watch::Sender<bool>,
     /// The number of the newest write stream. Numbers only grow: the newest stream owns its sessions.
     newest_stream: AtomicU64,
     uploads: Semaphore,
-}
-
-/// Where a call came in: where another node leads, its caller is told of the same listener there.
-#[derive(Clone, Copy)]
-enum Listener {
-    Data,
-    Admin,
-}
-
-impl Listener {
-    fn not_leader(self, replica: &Replica) -> ErrorDetail {
-        let error = replica.not_leader();
-        match self {
-            Self::Data => error.into(),
-            Self::Admin => AdminError::Write(error).into(),
-        }
-    }
 }
 
 /// What `Status` says beside the replica's own.
@@ -94,6 +77,7 @@ impl Context {
         metrics: Arc<Metrics>,
         about: About,
         groups: Arc<Groups>,
+        cluster: Option<Arc<Node>>,
     ) -> Self {
         Self {
             tokens,
@@ -101,6 +85,7 @@ impl Context {
             metrics,
             about,
             groups,
+            cluster,
             draining: watch::Sender::new(false),
             newest_stream: AtomicU64::new(0),
             uploads: Semaphore::new(UPLOADS_MAX),
@@ -110,45 +95,6 @@ impl Context {
     /// From here on write streams take nothing more in, and end when all is answered.
     pub(crate) fn drain(&self) {
         self.draining.send_replace(true);
-    }
-
-    fn check_recovered(&self) -> Result<(), ErrorDetail> {
-        let recovering =
-            || ErrorDetail::new(ErrorCode::NotLeader, "the node is recovering its state").retryable();
-        self.groups.is_recovered().then_some(()).ok_or_else(recovering)
-    }
-
-    /// The replica that has the tenant of this name, and the tenant's number there.
-    fn find_tenant(&self, name: &str, listener: Listener) -> Result<(Replica, TenantId), ErrorDetail> {
-        self.check_recovered()?;
-        self.groups.of_tenant(name).ok_or_else(|| match self.groups.behind() {
-            // Its leader may know more.
-            Some(replica) => listener.not_leader(&replica),
-            // Another node may have one.
-            None if self.groups.first().is_none() => {
-                ErrorDetail::new(ErrorCode::NotLeader, "this node has no group: ask another one").retryable()
-            }
-            None => errors::no_such_tenant(name),
-        })
-    }
-
-    /// The replica of the group with this number; 0: the first one.
-    fn find_group(&self, group: u64) -> Result<Replica, ErrorDetail> {
-        self.check_recovered()?;
-        let found = if group == 0 { self.groups.first() } else { self.groups.get(GroupId(group)) };
-        found.ok_or_else(|| {
-            let what = match group {
-                0 => "this node has no group yet: create one with `mortise group create`".to_owned(),
-                group => format!("this node has no replica of group {group}: see `mortise group list`"),
-            };
-            ErrorDetail::new(ErrorCode::NotFound, what)
-        })
-    }
-
-    /// The same, where it leads: others may not know the newest.
-    fn find_leading(&self, group: u64) -> Result<Replica, ErrorDetail> {
-        let replica = self.find_group(group)?;
-        if replica.leads() { Ok(replica) } else { Err(Listener::Admin.not_leader(&replica)) }
     }
 
     fn next_stream(&self) -> u64 {

@@ -24,10 +24,11 @@ use tokio::sync::mpsc;
 use tonic::{Code, Status, Streaming};
 use tracing::Span;
 
+use super::find::Listener;
 use super::guard::{Call, Measured};
 use super::window::Window;
-use super::{Context, Listener, convert, data, errors};
-use crate::replica::{Answer, AnswerSink, Told, Write, WriteError};
+use super::{Context, convert, data, errors};
+use crate::replica::{Answer, AnswerSink, Replica, Told, Write, WriteError};
 use crate::security::{AccessError, Action};
 
 /// Messages taken in before answers get their turn: a client with small messages gets a good batch into each log
@@ -45,6 +46,8 @@ pub(super) struct WriteStream {
     number: u64,
     /// `None`: nothing more is taken in.
     input: Option<Streaming<WriteStreamRequest>>,
+    /// A message whose tenant is being looked up. Nothing is taken in behind it meanwhile.
+    looked_up: Option<(WriteStreamRequest, Lookup)>,
     window: Window,
     /// Bounded by the window: only writes in flight are answered.
     sender: mpsc::UnboundedSender<(GroupId, Vec<Answer>)>,
@@ -64,6 +67,9 @@ pub(super) struct WriteStream {
     measured: Measured,
     span: Span,
 }
+
+/// Who has a tenant, as soon as it is known.
+type Lookup = Pin<Box<dyn Future<Output = Result<(Replica, TenantId), ErrorDetail>> + Send>>;
 
 /// What ends a stream from without.
 enum Ending {
@@ -97,6 +103,7 @@ impl WriteStream {
         Self {
             number: context.next_stream(),
             input: Some(input),
+            looked_up: None,
             window: Window::new(limits.stream_writes_in_flight_max, limits.stream_bytes_in_flight_max),
             sender,
             answers,
@@ -117,6 +124,12 @@ impl WriteStream {
     /// Takes in messages for one turn.
     fn read(&mut self, task: &mut Task<'_>) -> Pause {
         for _ in 0..MESSAGES_PER_TURN {
+            if let Some((_, lookup)) = &mut self.looked_up {
+                let Poll::Ready(found) = lookup.as_mut().poll(task) else { return Pause::Waiting };
+                if let Some((message, _)) = self.looked_up.take() {
+                    self.pass_on(message, found);
+                }
+            }
             if !self.window.is_open() {
                 return Pause::Waiting;
             }
@@ -136,7 +149,7 @@ impl WriteStream {
         self.reason.get_or_insert(reason);
     }
 
-    /// Passes the writes of a message on to their tenant's replica.
+    /// Takes a message in: finds the replica of its tenant.
     fn take(&mut self, message: WriteStreamRequest) {
         self.context.metrics.stream_message(message.writes.len());
         let count_max = self.context.limits.stream_writes_in_flight_max;
@@ -150,7 +163,17 @@ impl WriteStream {
             Err(error @ AccessError::Expired { .. }) => return self.stop_reading(error.into()),
             Err(error) => return self.refuse(message, &error.into()),
         }
-        let (replica, tenant) = match self.context.find_tenant(&message.tenant, Listener::Data) {
+        if let Some(found) = self.context.find_tenant_here(&message.tenant, Listener::Data) {
+            return self.pass_on(message, found);
+        }
+        let (context, name) = (Arc::clone(&self.context), message.tenant.clone());
+        let lookup = async move { context.find_tenant(&name, Listener::Data).await };
+        self.looked_up = Some((message, Box::pin(lookup)));
+    }
+
+    /// Passes the writes of a message on to the replica that was found.
+    fn pass_on(&mut self, message: WriteStreamRequest, found: Result<(Replica, TenantId), ErrorDetail>) {
+        let (replica, tenant) = match found {
             Ok(found) => found,
             Err(detail) => return self.refuse(message, &detail),
         };
@@ -240,7 +263,7 @@ impl WriteStream {
     /// The stream's last item, if it ends with an error.
     fn end(&mut self, reason: Option<ErrorDetail>) -> Option<Result<WriteStreamResponse, Status>> {
         self.over = true;
-        self.input = None;
+        (self.input, self.looked_up) = (None, None);
         let status = reason.map(Status::from);
         self.measured.ended(status.as_ref().map_or(Code::Ok, Status::code));
         status.map(Err)
@@ -270,7 +293,7 @@ impl Stream for WriteStream {
             if let Some(response) = this.respond(task) {
                 return Poll::Ready(Some(Ok(response)));
             }
-            if this.input.is_none() && this.window.is_empty() {
+            if this.input.is_none() && this.looked_up.is_none() && this.window.is_empty() {
                 let reason = this.reason.take();
                 return Poll::Ready(this.end(reason));
             }

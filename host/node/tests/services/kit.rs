@@ -96,7 +96,7 @@ pub(crate) fn query(tenant: &str, request: impl Into<Bytes>) -> QueryRequest {
 }
 
 pub(crate) fn create(name: &str, plugin: &str) -> CreateTenantRequest {
-    CreateTenantRequest { name: name.into(), plugin: plugin.into(), watch: false }
+    CreateTenantRequest { name: name.into(), plugin: plugin.into(), watch: false, group: 0 }
 }
 
 /// A component in chunks.
@@ -105,7 +105,7 @@ pub(crate) fn chunks(
 ) -> impl tonic::IntoStreamingRequest<Message = UploadPluginRequest> + use<> {
     let chunks: Vec<_> = component
         .chunks(64 << 10)
-        .map(|chunk| UploadPluginRequest { chunk: Bytes::copy_from_slice(chunk) })
+        .map(|chunk| UploadPluginRequest { chunk: Bytes::copy_from_slice(chunk), group: 0 })
         .collect();
     futures::stream::iter(chunks)
 }

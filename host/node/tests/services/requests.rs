@@ -93,6 +93,8 @@ async fn tenants_are_created_once_and_with_known_plugins() {
     };
     code(admin.create_tenant(create("t", "hostile")).await.map(|r| r.map(|_| ())), ErrorCode::AlreadyExists);
     code(admin.create_tenant(create("v", "absent")).await.map(|r| r.map(|_| ())), ErrorCode::NotFound);
+    let elsewhere = CreateTenantRequest { group: 2, ..create("v", "hostile") };
+    code(admin.create_tenant(elsewhere).await.map(|r| r.map(|_| ())), ErrorCode::NotFound);
     for name in ["", "UPPER CASE", "a/b", &"x".repeat(300)] {
         code(admin.create_tenant(create(name, "hostile")).await.map(|r| r.map(|_| ())), ErrorCode::Invalid);
     }
@@ -101,10 +103,10 @@ async fn tenants_are_created_once_and_with_known_plugins() {
     let tenant = admin.get_tenant(get("t")).await.unwrap().into_inner().tenant.unwrap();
     assert_eq!((tenant.name.as_str(), tenant.plugin_name.as_str()), ("t", "hostile"));
     assert!(tenant.state.is_some());
-    let inspect = InspectPluginRequest { plugin: "hostile".into() };
+    let inspect = InspectPluginRequest { plugin: "hostile".into(), group: 1 };
     let plugin = admin.inspect_plugin(inspect).await.unwrap().into_inner().plugin.unwrap();
     assert_eq!(plugin.tenants, ["t"]);
-    let status = admin.status(StatusRequest {}).await.unwrap().into_inner();
+    let status = admin.status(StatusRequest { group: 1 }).await.unwrap().into_inner();
     assert_eq!((status.role.as_str(), status.tenants), ("leader", 1));
     assert!(status.runtime.starts_with("wasmtime ") && status.data_address.starts_with("127.0.0.1:"));
     node.stop().await;
@@ -146,7 +148,7 @@ async fn an_export_imports_as_a_new_tenant() {
     }
     assert!(parts.len() > 1);
     let request = |parts: Vec<Part>| {
-        stream::iter(parts.into_iter().map(|part| ImportTenantRequest { part: Some(part) }))
+        stream::iter(parts.into_iter().map(|part| ImportTenantRequest { part: Some(part), group: 0 }))
     };
     let nameless = admin.import_tenant(request(parts[1..].to_vec())).await.unwrap_err();
     assert_code(&nameless, ErrorCode::Invalid);

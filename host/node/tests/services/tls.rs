@@ -101,8 +101,11 @@ async fn beyond_loopback_everything_is_behind_tls_and_tokens() {
     let address = SocketAddr::from(([127, 0, 0, 1], node.running.admin_address().port()));
     let tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(read(&server.cert)));
     let mut client = AdminClient::new(connect(address, tls).await.unwrap());
-    client.status(bearing(admin.secret(), StatusRequest {})).await.unwrap();
-    assert_eq!(client.status(StatusRequest {}).await.unwrap_err().code(), tonic::Code::Unauthenticated);
+    client.status(bearing(admin.secret(), StatusRequest::default())).await.unwrap();
+    assert_eq!(
+        client.status(StatusRequest::default()).await.unwrap_err().code(),
+        tonic::Code::Unauthenticated
+    );
 
     assert!(fetch(address, &server, None).await.starts_with("HTTP/1.1 401 Unauthorized\r\n"));
     assert!(fetch(address, &server, Some("mrt_wrong")).await.starts_with("HTTP/1.1 401 "));
@@ -114,7 +117,7 @@ async fn beyond_loopback_everything_is_behind_tls_and_tokens() {
     let plain = Endpoint::from_shared(format!("http://{address}")).unwrap().connect().await;
     let refused = match plain {
         Err(_) => true,
-        Ok(channel) => AdminClient::new(channel).status(StatusRequest {}).await.is_err(),
+        Ok(channel) => AdminClient::new(channel).status(StatusRequest::default()).await.is_err(),
     };
     assert!(refused);
     node.stop().await;
@@ -154,7 +157,7 @@ async fn where_clients_need_a_certificate_only_those_with_one_get_in() {
     let identity = |who: &Certified| Identity::from_pem(read(&who.cert), read(&who.key));
     let status = async |tls: ClientTlsConfig| -> Result<(), String> {
         let channel = connect(address, tls).await.map_err(|error| error.to_string())?;
-        let status = AdminClient::new(channel).status(StatusRequest {}).await;
+        let status = AdminClient::new(channel).status(StatusRequest::default()).await;
         status.map(drop).map_err(|error| error.to_string())
     };
     status(tls().identity(identity(&client))).await.unwrap();

@@ -67,11 +67,14 @@ async fn a_token_reaches_only_its_tenants_and_scopes() {
     assert_code(&data.open_session(bearing(writer, session)).await.unwrap_err(), ErrorCode::PermissionDenied);
     let read = data.query(bearing(writer, query("t", "get k"))).await.unwrap_err();
     assert!(assert_code(&read, ErrorCode::PermissionDenied).message.contains("tenant:read"));
-    let listed = admin_client.list_tenants(bearing(writer, ListTenantsRequest {})).await.unwrap_err();
+    let listed = admin_client.list_tenants(bearing(writer, ListTenantsRequest::default())).await.unwrap_err();
     assert!(assert_code(&listed, ErrorCode::PermissionDenied).message.contains("admin"));
 
-    admin_client.status(bearing(admin, StatusRequest {})).await.unwrap();
-    assert_code(&admin_client.status(StatusRequest {}).await.unwrap_err(), ErrorCode::Unauthenticated);
+    admin_client.status(bearing(admin, StatusRequest::default())).await.unwrap();
+    assert_code(
+        &admin_client.status(StatusRequest::default()).await.unwrap_err(),
+        ErrorCode::Unauthenticated,
+    );
     let unscoped = data.write(bearing(admin, write("t", "ok"))).await.unwrap_err();
     assert_code(&unscoped, ErrorCode::PermissionDenied);
 

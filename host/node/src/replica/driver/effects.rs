@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
-use mortise_core::ids::LogIndex;
+use mortise_core::ids::{Epoch, LogIndex};
 use mortise_core::replica::{
     Effect, Event as CoreEvent, LogAtInstall, Notice, Position, Rare, Refusal, SnapshotMeta, Write, WriteId,
 };
@@ -147,7 +147,7 @@ impl Driver {
                 self.numbers.last_tenant = applied.last_tenant;
                 self.last_time = applied.time;
                 self.serving = true;
-                self.note_leader();
+                self.note_leader(Some(epoch));
                 tracing::info!(%epoch, index = %applied.index, "this node leads");
                 if let Some(started) = self.started.take() {
                     // Whoever waited for the start may be gone.
@@ -161,7 +161,7 @@ impl Driver {
                 tracing::error!(%index, "the state differs from the group's: quarantined");
             }
             Notice::Record(record) => {
-                self.note_leader();
+                self.note_leader(self.shared.leading());
                 self.shared.positions.epoch.fetch_max(record.epoch.0, Ordering::Relaxed);
                 tracing::debug!(?record, "a newer record of the group");
             }
@@ -177,7 +177,7 @@ impl Driver {
     fn step_down(&mut self, epoch: u64) {
         tracing::warn!(epoch, "this node does not lead any more");
         self.serving = false;
-        self.note_leader();
+        self.note_leader(None);
         self.profile_in_flight = false;
         self.upkeep.forget();
         let (logged, drafts) = (std::mem::take(&mut self.pending), std::mem::take(&mut self.drafts));
@@ -187,9 +187,9 @@ impl Driver {
         drafts.into_iter().for_each(|draft| self.fail(draft.waiters, &refusal));
     }
 
-    /// Shows everybody who leads.
-    fn note_leader(&self) {
-        self.shared.leads.store(self.serving, Ordering::Release);
+    /// Shows everybody who leads: this replica in an epoch, or another one.
+    fn note_leader(&self, leading: Option<Epoch>) {
+        self.shared.leads.store(leading.map_or(0, |epoch| epoch.0), Ordering::Release);
         // Nobody is sent here by this node itself.
         let leader = self.core.leader().filter(|leader| *leader != self.core.node());
         self.shared.leader.store(leader.map_or(0, |leader| leader.0), Ordering::Release);
@@ -199,7 +199,9 @@ impl Driver {
     pub(super) fn refused(&self, refusal: Refusal) -> WriteError {
         match refusal {
             Refusal::NotLeader { .. } => self.shared.not_leader(),
-            Refusal::NotReady | Refusal::TimedOut | Refusal::Lost => WriteError::NotLeader { leader: None },
+            Refusal::NotReady | Refusal::TimedOut | Refusal::Lost => {
+                WriteError::NotLeader { group: self.shared.group, leader: None }
+            }
             Refusal::Overloaded => {
                 WriteError::Overloaded("too much is proposed and not committed: a member may be slow")
             }

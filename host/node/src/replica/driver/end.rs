@@ -30,7 +30,7 @@ impl Driver {
         while let Ok(event) = self.channels.events.try_recv() {
             match event {
                 Event::Writes(writes, _, sink) => refuse(&writes, &sink, &error),
-                Event::Propose(_, reply) => drop(reply.send(Err(error.clone()))),
+                Event::Propose(_, _, reply) => drop(reply.send(Err(error.clone()))),
                 Event::Shutdown(done) => drop(done.send(())),
                 _ => {}
             }

@@ -58,8 +58,8 @@ const STOP_TIME_MAX: Duration = Duration::from_secs(5);
 pub(crate) enum Event {
     /// A client's writes, on the stream with this number; 0: no stream.
     Writes(Vec<Write>, u64, Arc<dyn AnswerSink>),
-    /// An entry other than commands.
-    Propose(Box<dyn FnOnce(&mut Numbers) -> Body + Send>, ProposalReply),
+    /// An entry other than commands; with an epoch, only while this replica leads in it.
+    Propose(Option<Epoch>, Box<dyn FnOnce(&mut Numbers) -> Body + Send>, ProposalReply),
     /// Something happened outside of the replica.
     Outside(CoreEvent),
     /// A peer's message, which takes its room in memory until it is handled.
@@ -268,7 +268,7 @@ impl Driver {
     fn handle(&mut self, event: Event) {
         match event {
             Event::Writes(writes, stream, sink) => self.writes(writes, stream, &sink),
-            Event::Propose(make, reply) => self.propose(make, reply),
+            Event::Propose(epoch, make, reply) => self.propose(epoch, make, reply),
             Event::Outside(event) => self.step(event),
             Event::Message(from, message, _room) => self.step(CoreEvent::Message { from, message }),
             Event::Read(freshness, deadline, reply) => {
@@ -331,13 +331,18 @@ impl Driver {
         });
     }
 
-    fn propose(&mut self, make: Box<dyn FnOnce(&mut Numbers) -> Body + Send>, reply: ProposalReply) {
+    fn propose(
+        &mut self,
+        epoch: Option<Epoch>,
+        make: Box<dyn FnOnce(&mut Numbers) -> Body + Send>,
+        reply: ProposalReply,
+    ) {
         if self.shared.stopping.load(Ordering::Acquire) {
             // A caller that went away needs no answer.
             let _ = reply.send(Err(WriteError::ShuttingDown));
             return;
         }
-        if !self.serving {
+        if !self.serving || epoch.is_some_and(|epoch| self.shared.leading() != Some(epoch)) {
             // As above.
             let _ = reply.send(Err(self.shared.not_leader()));
             return;
