@@ -35,7 +35,11 @@ pub struct Setup {
     pub links: bool,
 }
 
-/// A running cluster with one group, number 1, over all nodes.
+/// The group that every cluster begins with.
+const FIRST_GROUP: u64 = 1;
+
+/// A running cluster with one group, number 1, over all nodes; others can be added. What does not name a group is about
+/// that one.
 pub struct LocalCluster {
     etcd: TestEtcd,
     nodes: Vec<Node>,
@@ -159,7 +163,15 @@ impl LocalCluster {
     /// # Errors
     /// The command fails.
     pub fn status(&self) -> Result<Value> {
-        let status = self.json(&["cluster", "status", "--group", "1"])?;
+        self.status_of(FIRST_GROUP)
+    }
+
+    /// The same of another group.
+    ///
+    /// # Errors
+    /// As [`LocalCluster::status`].
+    pub fn status_of(&self, group: u64) -> Result<Value> {
+        let status = self.json(&["cluster", "status", "--group", &group.to_string()])?;
         status["groups"].get(0).cloned().context("there is no group")
     }
 
@@ -168,7 +180,15 @@ impl LocalCluster {
     /// # Errors
     /// None leads in time.
     pub fn wait_leader(&self) -> Result<usize> {
-        self.wait("a leader", |status| {
+        self.wait_leader_of(FIRST_GROUP)
+    }
+
+    /// The same of another group.
+    ///
+    /// # Errors
+    /// As [`LocalCluster::wait_leader`].
+    pub fn wait_leader_of(&self, group: u64) -> Result<usize> {
+        self.wait_of(group, "a leader", |status| {
             let members = status["members"].as_array()?;
             let leads = |member: &&Value| member["role"] == "leader" && member["serving"] == true;
             let leader = members.iter().find(leads)?;
@@ -181,7 +201,15 @@ impl LocalCluster {
     /// # Errors
     /// They are not in time.
     pub fn wait_in_sync(&self) -> Result<Value> {
-        self.wait("all members in sync", |status| {
+        self.wait_in_sync_of(FIRST_GROUP)
+    }
+
+    /// The same of another group.
+    ///
+    /// # Errors
+    /// As [`LocalCluster::wait_in_sync`].
+    pub fn wait_in_sync_of(&self, group: u64) -> Result<Value> {
+        self.wait_of(group, "all members in sync", |status| {
             let running = self.running_members(status)?;
             let isr = status["record"]["isr"].as_array()?;
             let members: Vec<&Value> =
@@ -220,9 +248,13 @@ impl LocalCluster {
     /// # Errors
     /// It gives none in time.
     pub fn wait<T>(&self, what: &str, look: impl Fn(&Value) -> Option<T>) -> Result<T> {
+        self.wait_of(FIRST_GROUP, what, look)
+    }
+
+    fn wait_of<T>(&self, group: u64, what: &str, look: impl Fn(&Value) -> Option<T>) -> Result<T> {
         let begun = Instant::now();
         loop {
-            let last = match self.status() {
+            let last = match self.status_of(group) {
                 Ok(status) => match look(&status) {
                     Some(found) => return Ok(found),
                     None => status.to_string(),

@@ -72,25 +72,36 @@ pub(crate) struct Load {
 }
 
 impl Load {
+    /// Each on a connection of its own, in the tenant `kv`.
     pub(crate) fn start(endpoints: &str) -> Self {
-        let runtime = Runtime::new().unwrap();
-        let (history, stop) = (Arc::new(Mutex::new(History::default())), Arc::new(AtomicBool::new(false)));
         let options = Options { endpoints: parse_endpoints(endpoints).unwrap(), ..Options::default() };
-        let tasks = (0..CLIENTS).map(|client| {
-            let (history, stop, options) = (history.clone(), stop.clone(), options.clone());
+        Self::launch("kv", || Client::lazy(&options).unwrap())
+    }
+
+    /// All on the connections of one client.
+    pub(crate) fn through(client: &Client, tenant: &'static str) -> Self {
+        Self::launch(tenant, || client.clone())
+    }
+
+    fn launch(tenant: &'static str, client: impl Fn() -> Client) -> Self {
+        let runtime = Runtime::new().unwrap();
+        let entered = runtime.enter();
+        let (history, stop) = (Arc::new(Mutex::new(History::default())), Arc::new(AtomicBool::new(false)));
+        let tasks = (0..CLIENTS).map(|number| {
+            let (history, stop, tenant) = (history.clone(), stop.clone(), client().tenant(tenant));
             runtime.spawn(async move {
-                let tenant = Client::connect(&options).await.unwrap().tenant("kv");
                 let writer = tenant.writer(WriterOptions::default()).await.unwrap();
                 let kv = KvClient::with_writer(tenant, writer);
-                for number in 0.. {
+                for operation in 0.. {
                     if stop.load(Ordering::Relaxed) {
                         return;
                     }
-                    operate(&kv, &history, client, number).await;
+                    operate(&kv, &history, number, operation).await;
                 }
             })
         });
         let tasks = tasks.collect();
+        drop(entered);
         Self { runtime, history, stop, tasks }
     }
 
@@ -136,9 +147,14 @@ async fn operate(kv: &KvClient, history: &Mutex<History>, client: u64, number: u
 
 /// Ends the load, and checks that the cluster has what it was told, once.
 pub(crate) fn finish(kv: &Kv, load: Load) {
+    finish_in(kv, load, 1, "kv");
+}
+
+/// The same of a tenant in another group.
+pub(crate) fn finish_in(kv: &Kv, load: Load, group: u64, tenant: &str) {
     let acknowledged = load.finish();
-    let status = kv.cluster.wait_in_sync().unwrap();
-    let commands = kv.cluster.json(&["tenant", "show", "kv"]).unwrap()["commands"].as_u64().unwrap();
+    let status = kv.cluster.wait_in_sync_of(group).unwrap();
+    let commands = kv.cluster.json(&["tenant", "show", tenant]).unwrap()["commands"].as_u64().unwrap();
     assert_eq!(commands, acknowledged, "every write once: {status}");
 }
 

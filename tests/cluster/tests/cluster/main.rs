@@ -4,6 +4,7 @@
 mod ack_leader;
 mod failover;
 mod flights;
+mod groups;
 mod history;
 mod kit;
 mod operations;

@@ -1,0 +1,168 @@
+//! Several groups on the same nodes: each is led by itself, and no two have a tenant of one name.
+
+use std::time::{Duration, Instant};
+
+use mortise_client::kv::Kv as KvClient;
+use mortise_client::{AdminClient, Client, ClientError, ErrorKind, Options, WriterOptions, parse_endpoints};
+use mortise_cluster_kit::{PATIENCE, plugins};
+use tokio::runtime::Runtime;
+
+use crate::history::{Load, finish_in};
+use crate::kit::Kv;
+
+/// A cluster with the groups 1 and 2 over the same three nodes, led by different ones, and the tenants `kv` and `two` in
+/// them.
+fn two_groups() -> Kv {
+    let kv = Kv::start("");
+    let cluster = &kv.cluster;
+    let first = cluster.wait_leader().unwrap();
+    cluster.ok(&["group", "create", "2", "--nodes", "1,2,3"]).unwrap();
+    if cluster.wait_leader_of(2).unwrap() == first {
+        cluster.wait_in_sync_of(2).unwrap();
+        cluster.ok(&["cluster", "transfer", "2", &(first % 3 + 1).to_string()]).unwrap();
+    }
+    assert_ne!(cluster.wait_leader_of(2).unwrap(), first);
+    let component = plugins().unwrap().join("kv.wasm").display().to_string();
+    cluster.ok(&["plugin", "upload", &component, "--group", "2"]).unwrap();
+    cluster.ok(&["tenant", "create", "two", "--plugin", "kv", "--group", "0002"]).unwrap();
+    kv
+}
+
+fn options(kv: &Kv) -> Options {
+    Options {
+        endpoints: parse_endpoints(&kv.cluster.endpoints()).unwrap(),
+        admin_endpoints: parse_endpoints(&kv.cluster.admin_endpoints()).unwrap(),
+        ..Options::default()
+    }
+}
+
+/// The groups that have a tenant of this name.
+fn groups_with(kv: &Kv, name: &str) -> Vec<u64> {
+    let tenants = kv.cluster.json(&["tenant", "list"]).unwrap();
+    let named = tenants.as_array().unwrap().iter().filter(|tenant| tenant["name"] == name);
+    named.map(|tenant| tenant["group"].as_u64().unwrap()).collect()
+}
+
+/// Creates a tenant, as soon as its name is free.
+async fn create_once_free(admin: &AdminClient, name: &str) {
+    let begun = Instant::now();
+    while let Err(error) = admin.create_tenant(name, "kv", false).await {
+        assert!(begun.elapsed() < PATIENCE, "{name} is not free: {error}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+#[test]
+fn a_group_goes_on_where_the_leader_of_another_is_killed() {
+    let mut kv = two_groups();
+    let runtime = Runtime::new().unwrap();
+    let entered = runtime.enter();
+    let client = Client::lazy(&options(&kv)).unwrap();
+    drop(entered);
+    let loads = [Load::through(&client, "kv"), Load::through(&client, "two")];
+    let wait = |more| loads.iter().for_each(|load| load.wait_acknowledged(more));
+    wait(50);
+    let (first, second) = (kv.cluster.wait_leader().unwrap(), kv.cluster.wait_leader_of(2).unwrap());
+    let epoch = |kv: &Kv, group| kv.cluster.status_of(group).unwrap()["record"]["epoch"].as_u64().unwrap();
+    let before = [epoch(&kv, 1), epoch(&kv, 2)];
+    kv.cluster.node(second).kill().unwrap();
+    wait(50);
+    assert_ne!(kv.cluster.wait_leader_of(2).unwrap(), second);
+    assert_eq!(kv.cluster.wait_leader().unwrap(), first);
+    assert_eq!(epoch(&kv, 1), before[0], "it had no other leader meanwhile");
+    assert!(epoch(&kv, 2) > before[1]);
+    kv.cluster.node(second).start().unwrap();
+    wait(50);
+    let [one, two] = loads;
+    finish_in(&kv, one, 1, "kv");
+    finish_in(&kv, two, 2, "two");
+}
+
+#[test]
+fn a_name_is_in_one_group_and_free_again_when_it_is_dropped() {
+    let kv = two_groups();
+    let unnamed = kv.cluster.ok(&["tenant", "create", "which", "--plugin", "kv"]).unwrap_err().to_string();
+    assert!(unnamed.contains("groups 1, 2") && unnamed.contains("--group"), "{unnamed}");
+    let runtime = Runtime::new().unwrap();
+    runtime.block_on(async {
+        let admin = AdminClient::connect(&options(&kv)).await.unwrap();
+        let groups = [1, 2].map(|group| admin.in_group(Some(group)));
+        for round in 0..8 {
+            let name = format!("name-{round}");
+            let [one, two] = groups.each_ref().map(|group| group.create_tenant(&name, "kv", false));
+            let (one, two) = tokio::join!(one, two);
+            let (made, refused) = match (one, two) {
+                (Ok(made), Err(refused)) | (Err(refused), Ok(made)) => (made, refused),
+                other => panic!("one of two, not {other:?}"),
+            };
+            assert_eq!(refused.kind(), ErrorKind::AlreadyExists, "{refused}");
+            assert_eq!(groups_with(&kv, &name), [made.group]);
+        }
+        let client = Client::connect(&options(&kv)).await.unwrap();
+        groups[0].create_tenant("moving", "kv", false).await.unwrap();
+        let tenant = client.tenant("moving");
+        let writer = tenant.writer(WriterOptions::default()).await.unwrap();
+        let old = KvClient::with_writer(tenant.clone(), writer);
+        old.put("k", "old", 0).await.unwrap();
+        admin.drop_tenant("moving").await.unwrap();
+        let gone = KvClient::new(tenant.clone()).get("k").await.unwrap_err();
+        assert_eq!(gone.kind(), ErrorKind::NotFound, "{gone}");
+        groups[1].create_tenant("moving", "kv", false).await.unwrap();
+        let new = KvClient::new(tenant);
+        assert_eq!(new.get("k").await.unwrap(), None, "it is another tenant");
+        new.put("k", "new", 0).await.unwrap();
+        let expired: ClientError = old.put("k", "late", 0).await.unwrap_err();
+        assert_eq!(expired.kind(), ErrorKind::SessionExpired, "{expired}");
+        assert_eq!(new.get("k").await.unwrap().unwrap().value, b"new");
+    });
+    assert_eq!(groups_with(&kv, "moving"), [2]);
+    // Every node knows where it is, and that there is none of another name.
+    for node in 1..=3 {
+        assert_eq!(kv.cluster.ok_at(node, &["kv", "--tenant", "moving", "get", "k"]).unwrap(), "new");
+        let unknown = kv.cluster.ok_at(node, &["kv", "--tenant", "never", "get", "k"]).unwrap_err();
+        assert!(unknown.to_string().contains("no such tenant: \"never\""), "{unknown}");
+    }
+}
+
+#[test]
+fn names_are_free_after_crashes_in_the_middle_of_a_creation() {
+    let mut kv = two_groups();
+    let runtime = Runtime::new().unwrap();
+    let options = options(&kv);
+    let first = kv.cluster.wait_leader().unwrap();
+    // Creations are on their way when their leader dies.
+    let creations = runtime.spawn({
+        let options = options.clone();
+        async move {
+            let admin = AdminClient::connect(&options).await.unwrap().in_group(Some(1));
+            let create = async |number: u32| {
+                // What became of them shows below.
+                let _ = admin.create_tenant(&format!("crash-{number}"), "kv", false).await;
+            };
+            futures::future::join_all((0..24).map(create)).await;
+        }
+    });
+    let begun = Instant::now();
+    while groups_with(&kv, "crash-0").is_empty() && begun.elapsed() < PATIENCE {
+        std::thread::yield_now();
+    }
+    kv.cluster.node(first).kill().unwrap();
+    runtime.block_on(creations).unwrap();
+    kv.cluster.node(first).start().unwrap();
+    kv.cluster.wait_in_sync().unwrap();
+    // And one had claimed its name when it was cut off from everything.
+    let claim = r#"{"level":1,"group":1,"epoch":1,"state":"creating","nonce":"0123456789abcdef"}"#;
+    kv.cluster.etcd().ctl(&["put", "/local/tenants/crash-claim", claim]).unwrap();
+    runtime.block_on(async {
+        let admin = AdminClient::connect(&options).await.unwrap();
+        let tenants = admin.list_tenants().await.unwrap();
+        let missing = (0..24).map(|number| format!("crash-{number}"));
+        let missing = missing.filter(|name| tenants.iter().all(|tenant| tenant.name != *name));
+        for name in missing.chain(["crash-claim".to_owned()]) {
+            create_once_free(&admin.in_group(Some(2)), &name).await;
+        }
+    });
+    for number in 0..24 {
+        assert_eq!(groups_with(&kv, &format!("crash-{number}")).len(), 1);
+    }
+}
