@@ -153,7 +153,9 @@ impl Drop for Waiting<'_> {
 /// Why a read that the core refused is not answered.
 pub(super) fn refused(shared: &Shared, refusal: Refusal) -> QueryError {
     match refusal {
-        Refusal::NotLeader { .. } => QueryError::NotLeader { group: shared.group, leader: shared.find_leader() },
+        Refusal::NotLeader { .. } => {
+            QueryError::NotLeader { group: shared.group, leader: shared.find_leader() }
+        }
         Refusal::NotReady => QueryError::NotLeader { group: shared.group, leader: None },
         Refusal::Overloaded => QueryError::Overloaded("too many reads wait"),
         Refusal::TimedOut => QueryError::Unconfirmed,

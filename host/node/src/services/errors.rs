@@ -204,7 +204,8 @@ mod tests {
     #[test]
     fn each_listener_names_the_leaders_own() {
         let leader = Leader { node: NodeId(2), data: "data:1".into(), admin: "admin:1".into() };
-        let error = || AdminError::Write(WriteError::NotLeader { group: GroupId(1), leader: Some(leader.clone()) });
+        let error =
+            || AdminError::Write(WriteError::NotLeader { group: GroupId(1), leader: Some(leader.clone()) });
         assert_eq!(ErrorDetail::from(error()).leader_hint, "admin:1");
         assert_eq!(of_session(error()).leader_hint, "data:1");
     }
