@@ -18,6 +18,31 @@ impl KeyRange {
         Self::default()
     }
 
+    /// The keys that begin with `prefix`.
+    pub fn prefix(prefix: &[u8]) -> Self {
+        let mut end = prefix.to_vec();
+        // The next prefix of that length; where all its bytes are the highest, nothing comes after them.
+        while let Some(last) = end.pop() {
+            if let Some(next) = last.checked_add(1) {
+                end.push(next);
+                break;
+            }
+        }
+        let start = Bytes::copy_from_slice(prefix);
+        Self { start, end: (!end.is_empty()).then(|| end.into()) }
+    }
+
+    /// The keys that lie in both ranges.
+    #[must_use]
+    pub fn intersect(&self, other: &Self) -> Self {
+        let start = (&self.start).max(&other.start).clone();
+        let end = match (&self.end, &other.end) {
+            (Some(one), Some(two)) => Some(one.min(two).clone()),
+            (one, two) => one.as_ref().or(two.as_ref()).cloned(),
+        };
+        Self { start, end }
+    }
+
     /// Whether `key` lies in the range.
     pub fn contains(&self, key: &[u8]) -> bool {
         self.start.as_ref() <= key && self.end.as_ref().is_none_or(|end| key < end.as_ref())
@@ -93,5 +118,31 @@ impl StateReader for MemoryState {
             Direction::Ascending => Box::new(pairs),
             Direction::Descending => Box::new(pairs.rev()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn range(start: &[u8], end: Option<&[u8]>) -> KeyRange {
+        KeyRange { start: Bytes::copy_from_slice(start), end: end.map(Bytes::copy_from_slice) }
+    }
+
+    #[test]
+    fn a_prefix_ends_behind_its_highest_bytes() {
+        assert_eq!(KeyRange::prefix(&[1, 2]).end.unwrap(), [1, 3].as_slice());
+        assert_eq!(KeyRange::prefix(&[1, 0xff, 0xff]).end.unwrap(), [2].as_slice());
+        assert_eq!(KeyRange::prefix(&[0xff, 0xff]).end, None);
+        assert_eq!(KeyRange::prefix(&[]), KeyRange::all());
+    }
+
+    #[test]
+    fn an_intersection_has_the_keys_of_both() {
+        let b = KeyRange::prefix(b"b");
+        assert_eq!(KeyRange::all().intersect(&b), b);
+        assert_eq!(b.intersect(&range(b"a", Some(b"bb"))), range(b"b", Some(b"bb")));
+        assert_eq!(b.intersect(&range(b"bb", None)), range(b"bb", Some(b"c")));
+        assert!(b.intersect(&KeyRange::prefix(b"a")).is_empty());
     }
 }

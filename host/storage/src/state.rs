@@ -176,6 +176,14 @@ impl StateDb {
         self.view().meta_scan(state, prefix)
     }
 
+    /// What is kept for watchers under this key.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub fn effect_get(&self, state: StateId, key: &[u8]) -> Result<Option<Bytes>, StateDbError> {
+        self.view().effect_get(state, key)
+    }
+
     /// The kept effects whose keys lie in `range`, as they are now.
     pub fn effects_scan(&self, state: StateId, range: &KeyRange, direction: Direction) -> StateDbPairs {
         self.view().effects_scan(state, range, direction)

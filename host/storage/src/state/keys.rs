@@ -111,7 +111,11 @@ impl Prefix {
             _ => Bound::Included(self.join(&range.start)),
         };
         let end = match &range.end {
-            None => Bound::Excluded(after_prefix(self.as_bytes())),
+            // A letter is not the highest byte: there is a key after all of them.
+            None => match KeyRange::prefix(self.as_bytes()).end {
+                Some(end) => Bound::Excluded(end.to_vec()),
+                None => Bound::Unbounded,
+            },
             Some(end) => match end.get(..max) {
                 Some(cut) if end.len() > max => Bound::Included(self.join(cut)),
                 _ => Bound::Excluded(self.join(end)),
@@ -129,35 +133,9 @@ impl Prefix {
     }
 }
 
-/// The first key that is after all which begin with `prefix`. Empty where there is none: `prefix` is all `0xff`.
-pub(super) fn after_prefix(prefix: &[u8]) -> Vec<u8> {
-    let mut after = prefix.to_vec();
-    while let Some(last) = after.pop() {
-        if last < u8::MAX {
-            after.push(last + 1);
-            break;
-        }
-    }
-    after
-}
-
-/// The keys that begin with `prefix`.
-pub(super) fn prefix_range(prefix: &[u8]) -> KeyRange {
-    let after = after_prefix(prefix);
-    KeyRange { start: prefix.to_vec().into(), end: (!after.is_empty()).then(|| after.into()) }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_key_after_a_prefix_skips_its_highest_bytes() {
-        assert_eq!(after_prefix(&[1, 2]), [1, 3]);
-        assert_eq!(after_prefix(&[1, 0xff, 0xff]), [2]);
-        assert_eq!(after_prefix(&[0xff, 0xff]), [0u8; 0]);
-        assert_eq!(prefix_range(&[0xff]).end, None);
-    }
 
     #[test]
     fn a_bound_longer_than_any_key_is_cut_to_the_same_keys() {

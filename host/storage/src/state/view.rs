@@ -7,7 +7,7 @@ use fjall::{Keyspace, Readable, Snapshot, UserKey};
 use mortise_core::ids::{Installation, TenantId};
 use mortise_core::state::{Direction, KeyRange, Pairs, StateError, StateReader};
 
-use super::keys::{Prefix, prefix_range};
+use super::keys::Prefix;
 use super::{StateDbError, StateId, failed};
 
 /// The pairs of a scan, as they were when it began.
@@ -46,12 +46,20 @@ impl StateView {
 
     /// See [`StateDb::meta_scan`](super::StateDb::meta_scan).
     pub fn meta_scan(&self, state: StateId, prefix: &[u8]) -> StateDbPairs {
-        self.scan(&Prefix::meta(state), &prefix_range(prefix), Direction::Ascending)
+        self.scan(&Prefix::meta(state), &KeyRange::prefix(prefix), Direction::Ascending)
     }
 
     /// See [`StateDb::effects_scan`](super::StateDb::effects_scan).
     pub fn effects_scan(&self, state: StateId, range: &KeyRange, direction: Direction) -> StateDbPairs {
         self.scan(&Prefix::effects(state), range, direction)
+    }
+
+    /// See [`StateDb::effect_get`](super::StateDb::effect_get).
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub fn effect_get(&self, state: StateId, key: &[u8]) -> Result<Option<Bytes>, StateDbError> {
+        self.get(&Prefix::effects(state), key)
     }
 
     fn get(&self, prefix: &Prefix, key: &[u8]) -> Result<Option<Bytes>, StateDbError> {
