@@ -11,18 +11,15 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use bytes::Bytes;
-use mortise_core::codec::Writer;
 use mortise_core::digest::{Context, Digest, entry_digest};
 use mortise_core::entry::{Body, Command, Entry, SessionChange};
 use mortise_core::ids::{LogIndex, PluginDigest, Sequence, SessionId, TenantId};
-use mortise_core::layer::Effect;
 use mortise_core::outcome::Outcome;
 use mortise_core::session::SessionDelta;
-use mortise_core::state::KeyRange;
 use mortise_runtime::{Applied as Call, Applier, LocalFault};
 use mortise_storage::state::{StateBatch, StateDbError, StateId};
 
+use super::kept::{Keeper, Kept};
 use super::plan::{CommandResult, Plan};
 use super::plugin_log;
 use super::records::TableWrites;
@@ -33,8 +30,6 @@ use crate::metrics::TenantMetrics;
 
 /// Tenants that keep an instance warm. More take turns: bounds memory, not tenants.
 const APPLIERS_MAX: usize = 32;
-/// Commands whose effects are kept for watchers, a tenant.
-pub(crate) const WATCH_COMMANDS_MAX: u64 = 100_000;
 
 /// The replica cannot go on: a fault of this machine, or of its data.
 #[derive(Debug, thiserror::Error)]
@@ -82,6 +77,7 @@ pub(crate) enum Refused {
 pub(crate) struct Machine {
     pub(super) shared: Arc<Shared>,
     appliers: HashMap<TenantId, WarmApplier>,
+    keeper: Keeper,
 }
 
 struct WarmApplier {
@@ -93,7 +89,7 @@ struct WarmApplier {
 
 impl Machine {
     pub(crate) fn new(shared: Arc<Shared>) -> Self {
-        Self { shared, appliers: HashMap::new() }
+        Self { shared, appliers: HashMap::new(), keeper: Keeper::default() }
     }
 
     /// Applies the next entry.
@@ -105,16 +101,13 @@ impl Machine {
             Body::Commands(commands) => {
                 (EntryResult::Commands(self.commands(entry, commands, batch)?), commands.len())
             }
+            Body::Expire { tenant } => (EntryResult::Other(self.expire(entry, *tenant, batch)?), 0),
             body => {
                 let done = self.other(entry, body, &mut batch)?;
-                let refused = done.is_err();
-                let tenant = match body {
-                    Body::Expire { tenant } => {
-                        self.shared.tables().tenants.get(tenant).map(|t| (*tenant, t.digest))
-                    }
-                    _ => None,
-                };
-                self.commit(entry, batch, refused, tenant.as_slice(), |_| {})?;
+                self.commit(entry, batch, done.is_err(), &[], |_| {})?;
+                if let Body::TenantDrop { tenant } = body {
+                    self.shared.watchers.wake([*tenant]);
+                }
                 (EntryResult::Other(done), 0)
             }
         };
@@ -126,8 +119,10 @@ impl Machine {
     /// Goes on with another state: nothing that knows the present one is kept.
     pub(crate) fn replace(&mut self, state: StateId, tables: Tables) {
         self.appliers.clear();
+        self.keeper.clear();
         self.shared.positions.applied.store(tables.applied.index.0, Ordering::Release);
         self.shared.replace_state(state, tables);
+        self.shared.watchers.wake_all();
     }
 
     /// Makes instances ready for the next entries: off the write path.
@@ -172,6 +167,8 @@ impl Machine {
         let mut tables = self.shared.tables_mut();
         tables.applied = applied;
         publish(&mut tables);
+        drop(tables);
+        self.shared.watchers.wake(changed.iter().map(|(id, _)| *id));
         Ok(())
     }
 
@@ -223,6 +220,7 @@ impl Machine {
         let applier = self.applier(id, tenant.plugin, entry.index)?;
         let mut calls = applier.begin(state, tenant.digest)?;
         calls.keep_effects(tenant.watch);
+        let mut kept = Vec::new();
         for &at in which {
             let Some(command) = commands.get(at) else { continue };
             tenant.sequence += 1;
@@ -230,7 +228,10 @@ impl Machine {
                 Context { sequence: tenant.sequence, time: entry.time, principal: command.principal.clone() };
             let call = calls.apply(&context, &command.payload)?;
             note_call(&metrics, tenant, &call);
-            put_effects(batch, id, tenant, &call)?;
+            if let Some(effects) = call.effects {
+                let outcome = call.outcome.clone();
+                kept.push(Kept::new(entry, &context, Some(&command.payload), outcome, effects));
+            }
             results[at] = Some(CommandResult::Outcome(call.outcome));
         }
         let (layer, digest) = calls.finish();
@@ -239,6 +240,15 @@ impl Machine {
             tenant.due = due;
         }
         batch.apply(tenant.installation, id, &layer)?;
+        self.keep(id, &kept, batch)
+    }
+
+    /// Keeps commands and their effects for watchers.
+    fn keep(&mut self, id: TenantId, kept: &[Kept], batch: &mut StateBatch) -> Result<(), Fault> {
+        let state = self.shared.state();
+        for kept in kept {
+            self.keeper.keep((&self.shared.db, state), batch, id, kept)?;
+        }
         Ok(())
     }
 
@@ -278,7 +288,7 @@ impl Machine {
         Ok(())
     }
 
-    /// Everything but commands.
+    /// Everything but commands and expirations.
     fn other(
         &mut self,
         entry: &Entry,
@@ -297,9 +307,8 @@ impl Machine {
             Body::TenantSwitch { tenant, plugin } => self.switch(*tenant, *plugin, batch),
             Body::Plugin { component } => self.plugin(entry, component, batch),
             Body::Profile(profile) => self.profile(profile, batch),
-            Body::Expire { tenant } => self.expire(entry, *tenant, batch),
             Body::Import(import) => self.import(entry, import, batch),
-            Body::Commands(_) => Ok(Ok(())),
+            Body::Commands(_) | Body::Expire { .. } => Ok(Ok(())),
         }
     }
 
@@ -345,12 +354,14 @@ impl Machine {
         &mut self,
         entry: &Entry,
         id: TenantId,
-        batch: &mut StateBatch,
+        mut batch: StateBatch,
     ) -> Result<Result<(), Refused>, Fault> {
         let Some(mut tenant) = self.shared.tables().tenants.get(&id).cloned() else {
+            self.commit(entry, batch, true, &[], |_| {})?;
             return Ok(Err(Refused::NoSuch("tenant")));
         };
         if tenant.due.is_none_or(|due| due > entry.time.0) {
+            self.commit(entry, batch, true, &[(id, tenant.digest)], |_| {})?;
             return Ok(Err(Refused::Precondition("nothing is due".into())));
         }
         tenant.due = None;
@@ -364,13 +375,17 @@ impl Machine {
         let (layer, digest) = calls.finish();
         tenant.digest = digest;
         note_call(&self.shared.metrics.tenant(&tenant.name), &mut tenant, &call);
-        put_effects(batch, id, &tenant, &call)?;
         if let Some(due) = layer.due() {
             tenant.due = due;
         }
         batch.apply(tenant.installation, id, &layer)?;
+        if let Some(effects) = call.effects {
+            let kept = Kept::new(entry, &context, None, call.outcome, effects);
+            self.keep(id, &[kept], &mut batch)?;
+        }
         batch.put_tenant(id, &tenant)?;
-        self.shared.tables_mut().insert_tenant(id, tenant);
+        let changed = [(id, tenant.digest)];
+        self.commit(entry, batch, false, &changed, |tables| tables.insert_tenant(id, tenant))?;
         Ok(Ok(()))
     }
 
@@ -404,9 +419,10 @@ impl Machine {
         Ok(&mut warm.applier)
     }
 
-    /// Forgets a tenant's warm instance.
+    /// Forgets a tenant that is dropped.
     pub(super) fn forget(&mut self, id: TenantId) {
         self.appliers.remove(&id);
+        self.keeper.forget(id);
     }
 }
 
@@ -423,37 +439,4 @@ fn note_call(metrics: &TenantMetrics, tenant: &mut Tenant, call: &Call) {
         }
     };
     plugin_log::show(metrics, &tenant.name, &call.logs);
-}
-
-/// Keeps a call's effects beside its outcome, for watchers.
-fn put_effects(
-    batch: &mut StateBatch,
-    id: TenantId,
-    tenant: &Tenant,
-    call: &Call,
-) -> Result<(), StateDbError> {
-    let Some(effects) = &call.effects else { return Ok(()) };
-    batch.put_effect(&effect_key(id, tenant.sequence), &encode_effects(&call.outcome, effects))?;
-    match tenant.sequence.checked_sub(WATCH_COMMANDS_MAX) {
-        Some(old) => batch.delete_effect(&effect_key(id, old)),
-        None => Ok(()),
-    }
-}
-
-/// The keys of a tenant's kept effects.
-pub(crate) fn effects_of(id: TenantId) -> KeyRange {
-    let next = id.0.checked_add(1).map(TenantId);
-    KeyRange { start: effect_key(id, 0).into(), end: next.map(|next| effect_key(next, 0).into()) }
-}
-
-fn effect_key(id: TenantId, sequence: u64) -> Vec<u8> {
-    [id.0.to_be_bytes(), sequence.to_be_bytes()].concat()
-}
-
-fn encode_effects(outcome: &Outcome, effects: &[Effect]) -> Bytes {
-    let mut writer = Writer::default();
-    outcome.encode(&mut writer);
-    writer.count(effects.len() as u64);
-    effects.iter().for_each(|effect| effect.encode(&mut writer));
-    writer.finish()
 }

@@ -14,6 +14,7 @@ mod fetch;
 mod import;
 mod install;
 mod janitor;
+mod kept;
 mod log_reader;
 mod machine;
 mod open;
@@ -29,6 +30,7 @@ mod staged;
 mod tables;
 mod upkeep;
 mod verify;
+mod watch;
 mod writer;
 
 use std::sync::Arc;
@@ -43,7 +45,7 @@ use mortise_core::replica::{Ack, Freshness, OperatorCommand, View};
 use mortise_runtime::Runtime;
 use mortise_storage::disk::{Disk, DiskFile};
 use mortise_storage::snapshot::open_snapshot_file;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::oneshot;
 
 pub use self::admin::COMPONENT_BYTES_MAX;
 pub use self::api::{
@@ -51,6 +53,7 @@ pub use self::api::{
     Told, Write, WriteError, WriteFate, Written,
 };
 pub(crate) use self::fetch::Incoming;
+pub use self::kept::Kept;
 pub use self::machine::Fault;
 pub use self::open::StartError;
 pub(crate) use self::open::{Member, Times};
@@ -60,6 +63,7 @@ pub(crate) use self::shared::clock;
 pub use self::snapshot::SnapshotError;
 pub use self::tables::TablesError;
 pub use self::verify::{TenantReport, VerifyReport, verify};
+pub use self::watch::{Watch, WatchBatch, WatchError, WatchFrom, WatchRequest};
 
 use self::apply::ApplyJob;
 use self::driver::Event;
@@ -174,6 +178,14 @@ impl Replica {
         self.queries.query(tenant, principal, request, freshness).await
     }
 
+    /// Begins to tell a tenant's commands as they are applied.
+    ///
+    /// # Errors
+    /// See [`WatchError`].
+    pub async fn watch(&self, request: WatchRequest) -> Result<Watch, WatchError> {
+        Watch::start(&self.queries, request).await
+    }
+
     /// The group that this is a replica of.
     pub fn group(&self) -> GroupId {
         self.shared.group
@@ -229,7 +241,7 @@ impl Replica {
     }
 
     /// Why the replica stopped, as soon as it did.
-    pub fn fault(&self) -> watch::Receiver<Option<String>> {
+    pub fn fault(&self) -> tokio::sync::watch::Receiver<Option<String>> {
         self.shared.fault.subscribe()
     }
 

@@ -26,7 +26,7 @@ const CALLERS_MAX: usize = 32;
 
 /// See the module's documentation.
 pub(crate) struct Queries {
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
     events: Sender<Event>,
     running: Semaphore,
     waiting: AtomicUsize,

@@ -17,6 +17,7 @@ use mortise_storage::{DataFolder, FolderError, ScratchFile, StateId};
 use super::api::{Leader, WriteError};
 use super::options::ReplicaOptions;
 use super::tables::Tables;
+use super::watch::Watchers;
 use crate::groups::Directory;
 use crate::metrics::Metrics;
 
@@ -41,6 +42,8 @@ pub(crate) struct Shared {
     state: AtomicU64,
     /// States in the database that nobody uses any more.
     discarded: Mutex<BTreeSet<StateId>>,
+    /// Who waits for news of a tenant.
+    pub watchers: Watchers,
     /// The epoch in which this replica leads, and serves; 0: it does not.
     pub leads: AtomicU64,
     /// The other node whose leadership this replica follows; 0: none.
@@ -132,6 +135,7 @@ impl Shared {
             tables: RwLock::new(tables),
             state: AtomicU64::new(state.0),
             discarded: Mutex::default(),
+            watchers: Watchers::default(),
             leads: AtomicU64::new(0),
             leader: AtomicU64::new(0),
             directory,
@@ -193,6 +197,12 @@ impl Shared {
         WriteError::NotLeader { group: self.group, leader: self.find_leader() }
     }
 
+    /// From here on nothing new is begun.
+    pub(crate) fn stop(&self) {
+        self.stopping.store(true, Ordering::Release);
+        self.watchers.wake_all();
+    }
+
     /// Notes why the replica stops. The first reason stays.
     pub(crate) fn set_fault(&self, reason: &str) {
         tracing::error!(reason, "the replica stops");
@@ -201,6 +211,7 @@ impl Shared {
             fault.get_or_insert_with(|| reason.to_owned());
             first
         });
+        self.watchers.wake_all();
     }
 
     /// An unnamed file in the data folder.

@@ -88,6 +88,16 @@ pub(crate) fn put_ttl(key: &str, value: &str, ttl_ms: u64) -> Bytes {
     kv::Command { operation: Some(command::Operation::Put(put)) }.encode_to_vec().into()
 }
 
+pub(crate) fn put_if_absent(key: &str, value: &str) -> Bytes {
+    let put = kv::PutIfAbsent { key: key.to_owned().into(), value: value.to_owned().into(), ttl_ms: 0 };
+    kv::Command { operation: Some(command::Operation::PutIfAbsent(put)) }.encode_to_vec().into()
+}
+
+pub(crate) fn delete_all() -> Bytes {
+    let delete = kv::DeleteRange { keys: None, everything: true, count: false };
+    kv::Command { operation: Some(command::Operation::DeleteRange(delete)) }.encode_to_vec().into()
+}
+
 /// A write outside any session.
 pub(crate) fn write(tenant: TenantId, payload: Bytes) -> Write {
     session_write(tenant, SessionId::NONE, 0, 0, payload)

@@ -10,3 +10,4 @@ mod guests;
 mod kit;
 mod snapshots;
 mod tenants;
+mod watch;

@@ -189,10 +189,14 @@ impl Driver {
 
     /// Shows everybody who leads: this replica in an epoch, or another one.
     fn note_leader(&self, leading: Option<Epoch>) {
-        self.shared.leads.store(leading.map_or(0, |epoch| epoch.0), Ordering::Release);
+        let leading = leading.map_or(0, |epoch| epoch.0);
+        let led = self.shared.leads.swap(leading, Ordering::AcqRel);
         // Nobody is sent here by this node itself.
         let leader = self.core.leader().filter(|leader| *leader != self.core.node());
         self.shared.leader.store(leader.map_or(0, |leader| leader.0), Ordering::Release);
+        if led != leading {
+            self.shared.watchers.wake_all();
+        }
     }
 
     /// The error for a proposal that the core refused.

@@ -1,7 +1,5 @@
 //! How a driver ends: nobody is left waiting.
 
-use std::sync::atomic::Ordering;
-
 use super::{Driver, Event, Waiters};
 use crate::replica::answers::refuse;
 use crate::replica::api::WriteError;
@@ -11,7 +9,7 @@ use crate::replica::writer::WriterJob;
 impl Driver {
     /// Stops the threads and tells everybody who still waits.
     pub(super) fn end(mut self) {
-        self.shared.stopping.store(true, Ordering::Release);
+        self.shared.stop();
         let _ = self.channels.writer.send(WriterJob::Stop);
         let _ = self.channels.apply.send(ApplyJob::Stop);
         self.outside.close();

@@ -291,7 +291,7 @@ impl Driver {
             Event::Fetched(fetched) => self.fetched(fetched),
             Event::Fault(reason) => self.shared.set_fault(&reason),
             Event::Shutdown(done) => {
-                self.shared.stopping.store(true, Ordering::Release);
+                self.shared.stop();
                 self.shutdown = Some((done, Instant::now()));
             }
         }

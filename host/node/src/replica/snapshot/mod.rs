@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   header: format, group or tenant, applied index and counters, the runtime it was made by
-//!   group:  tables section · a section each tenant
+//!   group:  tables section · a section each tenant, and behind it, where it is watched, what is kept for watchers
 //!   tenant: component section · the tenant's section
 //! ```
 //! A tenant's section is written by its plugin's `snapshot`, and only after a trial: what `snapshot` gives is fed to
@@ -40,6 +40,7 @@ const TENANT: u8 = 1;
 const SECTION_TABLES: u8 = 0;
 const SECTION_COMPONENT: u8 = 1;
 const SECTION_TENANT: u8 = 2;
+const SECTION_KEPT: u8 = 3;
 /// Bytes of pairs gathered before a raw dump hands them on.
 const RAW_CHUNK_BYTES: usize = 256 << 10;
 /// Most bytes of one pair in a raw dump: the largest key and value that any profile allows, and some.
@@ -172,6 +173,8 @@ pub(crate) enum SectionHeader {
     Tables,
     Component(PluginDigest),
     Tenant(Box<TenantSection>),
+    /// What is kept for this tenant's watchers, as pairs.
+    Kept(TenantId),
 }
 
 impl SectionHeader {
@@ -183,6 +186,9 @@ impl SectionHeader {
             }
             Self::Component(digest) => {
                 writer.u8(SECTION_COMPONENT).raw(&digest.0);
+            }
+            Self::Kept(tenant) => {
+                writer.u8(SECTION_KEPT).u64(tenant.0);
             }
             Self::Tenant(section) => {
                 writer.u8(SECTION_TENANT).u64(section.id.0).bytes(&section.tenant.encode()).bool(section.raw);
@@ -197,6 +203,7 @@ impl SectionHeader {
         let header = match reader.u8("section kind")? {
             SECTION_TABLES => Self::Tables,
             SECTION_COMPONENT => Self::Component(PluginDigest(reader.array("plugin digest")?)),
+            SECTION_KEPT => Self::Kept(TenantId(reader.u64("tenant")?)),
             SECTION_TENANT => Self::Tenant(Box::new(TenantSection {
                 id: TenantId(reader.u64("tenant")?),
                 tenant: Tenant::decode(reader.bytes("tenant record")?)?,

@@ -12,6 +12,7 @@ use mortise_storage::{Section, SnapshotDecoder, SnapshotReader, StateDb, StateId
 use super::{GROUP, Header, RawPairs, SectionHeader, SnapshotError, TENANT, TenantSection};
 use crate::replica::admin::COMPONENT_BYTES_MAX;
 use crate::replica::install::{Construction, restore_section};
+use crate::replica::kept;
 use crate::replica::machine::Fault;
 use crate::replica::tables::Tables;
 
@@ -124,11 +125,16 @@ pub(crate) fn restore_group(
     while let Some(section) =
         decode(file.next_section().map_err(|error| failed(error.into()))?).map_err(failed)?
     {
-        let SectionHeader::Tenant(section) = section else {
-            return Err(failed(content("only tenants' sections may follow the tables")));
-        };
-        missing.remove(&section.id);
-        restore_tenant(db, state, &tables, &section, &mut file)?;
+        match section {
+            SectionHeader::Tenant(section) => {
+                missing.remove(&section.id);
+                restore_tenant(db, state, &tables, &section, &mut file)?;
+            }
+            SectionHeader::Kept(tenant) => restore_kept(db, state, tenant, &mut file)?,
+            SectionHeader::Tables | SectionHeader::Component(_) => {
+                return Err(failed(content("only tenants' sections may follow the tables")));
+            }
+        }
     }
     if let Some(tenant) = missing.first() {
         return Err(failed(content(&format!("it has no section for tenant {tenant}"))));
@@ -156,4 +162,28 @@ fn restore_tenant(
     let context = Context { sequence: section.tenant.sequence, time: tables.applied.time, principal: None };
     restore_section(&known.plugin, &tables.profile, &mut construction, &context, section, file)?
         .map_err(|problem| Fault::Snapshot(SnapshotError::Content(problem)))
+}
+
+/// Puts back what is kept for a tenant's watchers.
+fn restore_kept(
+    db: &StateDb,
+    state: StateId,
+    tenant: TenantId,
+    file: &mut SnapshotReader,
+) -> Result<(), Fault> {
+    let failed = |problem: String| Fault::Snapshot(SnapshotError::Content(problem));
+    // An attempt that was interrupted may have put others there.
+    kept::delete(db, state, tenant)?;
+    let (keys, mut raw) = (kept::keys_of(tenant), RawPairs::default());
+    while let Some(chunk) = file.chunk().map_err(Fault::Snapshot)? {
+        let mut batch = db.batch(state);
+        for (key, value) in raw.add(&chunk).map_err(failed)? {
+            if !keys.contains(&key) {
+                return Err(failed("what it keeps for a tenant's watchers is another tenant's".into()));
+            }
+            batch.put_effect(&key, &value)?;
+        }
+        batch.commit()?;
+    }
+    raw.finish().map_err(failed)
 }

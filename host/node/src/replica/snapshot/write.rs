@@ -24,6 +24,7 @@ use crate::replica::api::{AdminError, SnapshotTaken};
 use crate::replica::apply::SnapshotReply;
 use crate::replica::driver::Event;
 use crate::replica::install::Construction;
+use crate::replica::kept::keys_of;
 use crate::replica::machine::Fault;
 use crate::replica::shared::Shared;
 use crate::replica::tables::{IN_SNAPSHOTS, Tenant};
@@ -106,6 +107,12 @@ fn write_group(shared: &Arc<Shared>, source: &SnapshotSource, name: &str) -> Res
     write_tables(source, &mut file)?;
     for (id, tenant, plugin) in &source.tenants {
         write_tenant(shared, source, *id, tenant, plugin, &mut file)?;
+        if tenant.watch {
+            file.begin_section(&SectionHeader::Kept(*id).encode()).map_err(failed)?;
+            let kept = source.view.effects_scan(source.state, &keys_of(*id), Direction::Ascending);
+            write_pairs(kept.map(|pair| Ok(pair?)), &mut file)?;
+            file.end_section().map_err(failed)?;
+        }
     }
     file.finish().map_err(failed)
 }
@@ -116,16 +123,23 @@ fn failed(error: impl Into<SnapshotError>) -> Fault {
 
 fn write_tables(source: &SnapshotSource, file: &mut dyn Sections) -> Result<(), Fault> {
     file.begin_section(&SectionHeader::Tables.encode()).map_err(failed)?;
-    let mut chunk = Vec::with_capacity(2 * RAW_CHUNK_BYTES);
-    for kind in IN_SNAPSHOTS {
-        for pair in source.view.meta_scan(source.state, &[kind]) {
-            let (key, value) = pair?;
-            raw_pair(&mut chunk, &key, &value);
-            flush(&mut chunk, RAW_CHUNK_BYTES, file)?;
-        }
-    }
-    flush(&mut chunk, 1, file)?;
+    let pairs = IN_SNAPSHOTS.iter().flat_map(|kind| source.view.meta_scan(source.state, &[*kind]));
+    write_pairs(pairs.map(|pair| Ok(pair?)), file)?;
     file.end_section().map_err(failed)
+}
+
+/// Writes pairs as the host's raw dump.
+fn write_pairs(
+    pairs: impl Iterator<Item = Result<(Bytes, Bytes), Fault>>,
+    file: &mut dyn Sections,
+) -> Result<(), Fault> {
+    let mut chunk = Vec::with_capacity(2 * RAW_CHUNK_BYTES);
+    for pair in pairs {
+        let (key, value) = pair?;
+        raw_pair(&mut chunk, &key, &value);
+        flush(&mut chunk, RAW_CHUNK_BYTES, file)?;
+    }
+    flush(&mut chunk, 1, file)
 }
 
 fn flush(chunk: &mut Vec<u8>, from: usize, file: &mut dyn Sections) -> Result<(), Fault> {
@@ -159,13 +173,8 @@ fn write_tenant(
     let section = TenantSection { id, tenant: tenant.clone(), raw, state: digest };
     file.begin_section(&SectionHeader::Tenant(Box::new(section)).encode()).map_err(failed)?;
     if raw {
-        let mut chunk = Vec::with_capacity(2 * RAW_CHUNK_BYTES);
-        for pair in state.scan(&KeyRange::all(), Direction::Ascending) {
-            let (key, value) = pair.map_err(|error| Fault::Runtime(error.into()))?;
-            raw_pair(&mut chunk, &key, &value);
-            flush(&mut chunk, RAW_CHUNK_BYTES, file)?;
-        }
-        flush(&mut chunk, 1, file)?;
+        let pairs = state.scan(&KeyRange::all(), Direction::Ascending);
+        write_pairs(pairs.map(|pair| pair.map_err(|error| Fault::Runtime(error.into()))), file)?;
     } else {
         let mut output = |chunk: &[u8]| file.write(chunk).map_err(|error| error.into());
         // It went well a moment ago, and it is deterministic.
