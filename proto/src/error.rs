@@ -21,6 +21,7 @@ impl ErrorDetail {
             rejection: None,
             group: 0,
             groups: Vec::new(),
+            oldest_sequence: 0,
         }
     }
 
@@ -79,6 +80,7 @@ impl ErrorDetail {
             ErrorCode::DeadlineExceeded => Code::DeadlineExceeded,
             ErrorCode::Superseded | ErrorCode::Lost => Code::Aborted,
             ErrorCode::ShuttingDown | ErrorCode::NotLeader => Code::Unavailable,
+            ErrorCode::Compacted => Code::OutOfRange,
             ErrorCode::Internal => Code::Internal,
             ErrorCode::Unspecified => Code::Unknown,
         }

@@ -14,6 +14,7 @@ use crate::error::{ClientError, ErrorKind};
 use crate::options::Options;
 use crate::position::Position;
 use crate::routes::Subject;
+use crate::watch::{Watch, WatchOptions};
 use crate::writer::{Writer, WriterOptions};
 
 /// Connections to the data services of nodes. Cheap to clone; clones share them, and what they know of who leads.
@@ -201,6 +202,15 @@ impl Tenant {
     pub async fn writer(&self, options: WriterOptions) -> Result<Writer, ClientError> {
         let session = self.open_session(options.session_ttl).await?;
         Ok(Writer::resume(self, session.id, 1, options))
+    }
+
+    /// Watches what is applied: see [`Watch`]. It returns when a node has begun to tell.
+    ///
+    /// # Errors
+    /// As [`Watch::told`]; and [`ErrorKind::DeadlineExceeded`](crate::ErrorKind::DeadlineExceeded) where no node begins
+    /// within the `timeout` of the options.
+    pub async fn watch(&self, options: WatchOptions) -> Result<Watch, ClientError> {
+        Watch::open(self, options).await
     }
 
     pub(crate) fn leader(&self) -> Subject {

@@ -76,6 +76,11 @@ impl Connection {
         Trail::new(&self.routes, subject)
     }
 
+    /// How long a call may take, retries included.
+    pub(crate) fn timeout(&self) -> Duration {
+        self.timeout
+    }
+
     /// How long a node may say nothing before another one is tried.
     pub(crate) fn silence_timeout(&self) -> Duration {
         self.silence_timeout
@@ -177,7 +182,8 @@ impl Connection {
         }
     }
 
-    fn timed_out(&self, last: Option<&ClientError>, in_doubt: bool) -> ClientError {
+    /// The error of what did not succeed within the timeout.
+    pub(crate) fn timed_out(&self, last: Option<&ClientError>, in_doubt: bool) -> ClientError {
         let seconds = self.timeout.as_secs_f64();
         let message = match last {
             Some(error) => format!("no success within {seconds} s; the last error: {error}"),

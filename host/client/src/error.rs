@@ -21,6 +21,7 @@ struct Inner {
     leader_hint: Option<String>,
     group: Option<u64>,
     groups: Vec<u64>,
+    oldest_sequence: Option<u64>,
 }
 
 /// The kinds of errors. Those up to [`ErrorKind::Internal`] come from the node, the others from this library.
@@ -63,6 +64,8 @@ pub enum ErrorKind {
     NotLeader,
     /// The state of things does not allow it.
     FailedPrecondition,
+    /// What a watch is to tell next is not kept any more: see [`ClientError::oldest_sequence`].
+    Compacted,
     /// A fault of the node; its log says more.
     Internal,
     /// Nobody answers at the address, or the connection broke.
@@ -96,6 +99,7 @@ impl ClientError {
             leader_hint: None,
             group: None,
             groups: Vec::new(),
+            oldest_sequence: None,
         }))
     }
 
@@ -164,6 +168,11 @@ impl ClientError {
         &self.0.groups
     }
 
+    /// With [`ErrorKind::Compacted`]: the oldest sequence that can be watched from. Read the state anew first.
+    pub fn oldest_sequence(&self) -> Option<u64> {
+        self.0.oldest_sequence
+    }
+
     /// Whether the plugin has decided: it refused, or it failed. Such an outcome is recorded with its session, and
     /// stays the same however often the write is sent.
     pub fn is_outcome(&self) -> bool {
@@ -193,6 +202,7 @@ impl From<ErrorDetail> for ClientError {
             ErrorCode::ShuttingDown => ErrorKind::ShuttingDown,
             ErrorCode::NotLeader => ErrorKind::NotLeader,
             ErrorCode::FailedPrecondition => ErrorKind::FailedPrecondition,
+            ErrorCode::Compacted => ErrorKind::Compacted,
             ErrorCode::Internal => ErrorKind::Internal,
             ErrorCode::Unspecified => ErrorKind::Protocol,
         };
@@ -210,6 +220,7 @@ impl From<ErrorDetail> for ClientError {
             leader_hint: Some(detail.leader_hint).filter(|hint| !hint.is_empty()),
             group: Some(detail.group).filter(|group| *group != 0),
             groups: detail.groups,
+            oldest_sequence: Some(detail.oldest_sequence).filter(|oldest| *oldest > 0),
         }))
     }
 }

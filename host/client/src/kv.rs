@@ -1,5 +1,7 @@
 //! The commands of the shipped `kv` plugin, typed: what `mortise_commands::kv` says in messages, as functions.
 
+mod watch;
+
 use bytes::Bytes;
 use mortise_commands::kv::{
     Batch, Command, CompareAndSwap, Condition, Delete, DeleteRange, Get, Operation, Put, PutIfAbsent, Range,
@@ -7,6 +9,7 @@ use mortise_commands::kv::{
 };
 pub use mortise_commands::kv::{KeyRange, RangeResponse, Record, Reply};
 use prost::Message;
+pub use watch::{Change, KvEvent, KvWatch};
 
 use crate::client::{Freshness, Tenant};
 use crate::error::ClientError;

@@ -15,6 +15,7 @@
 //! - [`Client`] and [`Tenant`]: data. [`Writer`]: many writes in flight, each exactly once.
 //! - [`Writer::send_early`] and [`Tenant::write_early`]: writes that the leader alone acknowledges, with a token
 //!   ([`Position`]) for which [`Tenant::ask_fate`] tells what became of them.
+//! - [`Watch`]: what is written, as it is applied, each once and in order.
 //! - [`AdminClient`]: tenants, plugins, profile, snapshots, status.
 //! - [`ClusterClient`]: groups, their members, who leads them.
 //! - [`kv::Kv`], [`ledger::Ledger`]: the commands of the shipped plugins as functions; [`typed`]: those of any plugin.
@@ -38,6 +39,7 @@ mod position;
 mod routes;
 mod trail;
 pub mod typed;
+pub mod watch;
 pub mod writer;
 
 pub use admin::AdminClient;
@@ -48,4 +50,5 @@ pub use fate::Fate;
 pub use mortise_core::ids::SessionId;
 pub use options::{ENDPOINTS_MAX, Options, SILENCE_TIMEOUT_MIN, parse_endpoints};
 pub use position::Position;
+pub use watch::{Watch, WatchEvent, WatchFrom, WatchOptions};
 pub use writer::{Writer, WriterOptions};

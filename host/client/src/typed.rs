@@ -158,6 +158,11 @@ impl<M: Messages> Typed<M> {
         Self { tenant, writer: None, freshness: Freshness::default(), messages: PhantomData }
     }
 
+    /// The tenant.
+    pub(crate) fn tenant(&self) -> &Tenant {
+        &self.tenant
+    }
+
     /// Over a writer of this tenant: many writes can be in flight, each exactly once.
     pub fn with_writer(tenant: Tenant, writer: Writer) -> Self {
         Self { writer: Some(writer), ..Self::new(tenant) }

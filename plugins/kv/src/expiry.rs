@@ -6,7 +6,7 @@
 
 use mortise_sdk::{Context, Rejection, Transaction};
 
-use crate::record::{Record, due_key, due_range, parse_due_key, record_key};
+use crate::record::{decode, due_key, due_range, parse_due_key, record_key};
 
 /// The longest TTL: 100 years.
 pub(crate) const TTL_MS_MAX: u64 = 36_525 * 24 * 60 * 60 * 1000;
@@ -38,7 +38,7 @@ pub(crate) fn expire(tx: &mut Transaction<'_>, context: &Context) {
             let at = record_key(key);
             let stored = tx.get(&at).unwrap_or_default();
             bytes += stored.len();
-            if Record::decode(&stored).is_ok_and(|record| record.expires_ms == Some(expires_ms)) {
+            if decode(&stored).is_ok_and(|record| record.expires_ms == Some(expires_ms)) {
                 tx.delete(&at);
             }
         }

@@ -5,7 +5,7 @@ use mortise_commands::kv::{
 };
 use mortise_sdk::{Context, Direction, KeyRange, Pair, Rejection, View};
 
-use crate::record::{Record, record_key, record_range, user_key};
+use crate::record::{StoredRecord, decode, record_key, record_range, user_key};
 use crate::write::{check_key, no_operation};
 
 /// Bytes of stored keys and values that a range looks at before it ends: a quarter of a profile's default limit.
@@ -34,7 +34,7 @@ pub(crate) fn keys(keys: kv::KeyRange) -> KeyRange {
 fn get(view: &View<'_>, context: &Context, Get { key }: Get) -> Result<GetResponse, Rejection> {
     check_key(&key)?;
     let stored = view.get(&record_key(&key));
-    let record = stored.as_deref().map(Record::decode).transpose()?;
+    let record = stored.as_deref().map(decode).transpose()?;
     let live = record.filter(|record| record.is_live(context.time_ms));
     Ok(GetResponse { record: live.map(|record| message(key, &record, true)) })
 }
@@ -50,7 +50,7 @@ fn scan(view: &View<'_>, context: &Context, range: &Range) -> Result<RangeRespon
     let (mut scanned, mut answered) = (0, 0);
     let mut last: Option<Pair> = None;
     for pair in view.scan(record_range(rest(range))).direction(direction) {
-        let record = Record::decode(pair.value())?;
+        let record = decode(pair.value())?;
         if record.is_live(context.time_ms) {
             let bytes = pair.key().len() + if range.keys_only { 0 } else { record.value.len() };
             let full = answered + bytes > RESPONSE_BYTES_MAX && !range.count_only;
@@ -59,7 +59,11 @@ fn scan(view: &View<'_>, context: &Context, range: &Range) -> Result<RangeRespon
                 break;
             }
             if !range.count_only {
-                response.records.push(message(user_key(pair.key()).to_vec(), &record, !range.keys_only));
+                response.records.push(message(
+                    user_key(pair.key()).unwrap_or_default().to_vec(),
+                    &record,
+                    !range.keys_only,
+                ));
                 answered += bytes;
             }
             response.count += 1;
@@ -72,7 +76,8 @@ fn scan(view: &View<'_>, context: &Context, range: &Range) -> Result<RangeRespon
         }
     }
     if response.more {
-        response.next = last.map(|pair| user_key(pair.key()).to_vec()).unwrap_or_default();
+        response.next =
+            last.map(|pair| user_key(pair.key()).unwrap_or_default().to_vec()).unwrap_or_default();
     }
     Ok(response)
 }
@@ -88,7 +93,7 @@ fn rest(range: &Range) -> KeyRange {
     }
 }
 
-fn message(key: Vec<u8>, record: &Record<'_>, with_value: bool) -> kv::Record {
+fn message(key: Vec<u8>, record: &StoredRecord<'_>, with_value: bool) -> kv::Record {
     kv::Record {
         key,
         value: if with_value { record.value.to_vec() } else { Vec::new() },

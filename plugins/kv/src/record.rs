@@ -1,81 +1,24 @@
 //! How records lie in the tenant's state.
 //!
 //! ```text
-//!  'k' key                 ─▶ 0 │ version u64 │ value                   a key that stays
-//!  'k' key                 ─▶ 1 │ version u64 │ expires u64 │ value     a key with a TTL
-//!  'd' expires u64-be key  ─▶ (nothing)                                 the due index: when to look at a key
+//!  'k' key                 ─▶ a record, as mortise_commands::kv_record has it
+//!  'd' expires u64-be key  ─▶ (nothing)             the due index: when to look at a key
 //! ```
-//! Numbers in values are little endian; those in keys big endian, so that they sort.
+//! Records are laid out in `mortise_commands`, since whoever watches a tenant's state reads them too.
 
+use mortise_commands::kv_record::RECORDS;
+pub(crate) use mortise_commands::kv_record::{StoredRecord, record_key, user_key};
 use mortise_sdk::{KeyRange, Rejection};
 
 /// Most bytes of a key. The due index puts 9 bytes before one, and a profile's default limit is 4 KiB.
 pub(crate) const KEY_BYTES_MAX: usize = 4080;
 
-const RECORDS: u8 = b'k';
 const DUE: u8 = b'd';
 
-/// A key's record, as stored.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Record<'a> {
-    /// The tenant's count of commands at the key's last write.
-    pub(crate) version: u64,
-    /// Log time from which on the key is gone, in milliseconds.
-    pub(crate) expires_ms: Option<u64>,
-    /// What the user stored.
-    pub(crate) value: &'a [u8],
-}
-
-impl<'a> Record<'a> {
-    /// The stored form.
-    pub(crate) fn encode(&self) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(17 + self.value.len());
-        bytes.push(self.expires_ms.is_some().into());
-        bytes.extend_from_slice(&self.version.to_le_bytes());
-        if let Some(expires_ms) = self.expires_ms {
-            bytes.extend_from_slice(&expires_ms.to_le_bytes());
-        }
-        bytes.extend_from_slice(self.value);
-        bytes
-    }
-
-    /// Reads the stored form.
-    pub(crate) fn decode(bytes: &'a [u8]) -> Result<Self, Rejection> {
-        Self::parse(bytes)
-            .ok_or_else(|| Rejection::unsupported("unreadable_record", "another plugin wrote this state"))
-    }
-
-    fn parse(bytes: &'a [u8]) -> Option<Self> {
-        let (kind, rest) = bytes.split_first()?;
-        let (version, rest) = rest.split_first_chunk()?;
-        let version = u64::from_le_bytes(*version);
-        match kind {
-            0 => Some(Self { version, expires_ms: None, value: rest }),
-            1 => {
-                let (expires, value) = rest.split_first_chunk()?;
-                Some(Self { version, expires_ms: Some(u64::from_le_bytes(*expires)), value })
-            }
-            _ => None,
-        }
-    }
-
-    /// Whether the key is still there at `now_ms`. `expire` removes a dead record a little later.
-    pub(crate) fn is_live(&self, now_ms: u64) -> bool {
-        self.expires_ms.is_none_or(|expires_ms| now_ms < expires_ms)
-    }
-}
-
-/// Where the record of `key` lies.
-pub(crate) fn record_key(key: &[u8]) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(1 + key.len());
-    bytes.push(RECORDS);
-    bytes.extend_from_slice(key);
-    bytes
-}
-
-/// The key whose record lies at `record_key`.
-pub(crate) fn user_key(record_key: &[u8]) -> &[u8] {
-    &record_key[1..]
+/// Reads a record's stored form.
+pub(crate) fn decode(bytes: &[u8]) -> Result<StoredRecord<'_>, Rejection> {
+    StoredRecord::decode(bytes)
+        .ok_or_else(|| Rejection::unsupported("unreadable_record", "another plugin wrote this state"))
 }
 
 /// Where the records of `keys` lie.
@@ -109,18 +52,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_record_comes_back_as_written() {
-        for expires_ms in [None, Some(0), Some(u64::MAX)] {
-            let record = Record { version: 7, expires_ms, value: b"\x00\xff" };
-            assert_eq!(Record::decode(&record.encode()), Ok(record));
-        }
-    }
-
-    #[test]
     fn what_is_no_record_is_refused() {
-        for bytes in [b"".as_slice(), b"\x00short", b"\x01withoutexpir", b"\x02version.value"] {
-            assert_eq!(Record::decode(bytes).unwrap_err().code, "unreadable_record");
-        }
+        assert_eq!(decode(b"\x02version.value").unwrap_err().code, "unreadable_record");
     }
 
     #[test]

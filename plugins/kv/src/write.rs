@@ -7,7 +7,7 @@ use mortise_sdk::{Context, Rejection, Transaction, View};
 
 use crate::expiry::{check_ttl, deadline, schedule};
 use crate::range::{self, SCAN_BYTES_MAX};
-use crate::record::{KEY_BYTES_MAX, Record, record_key, record_range};
+use crate::record::{KEY_BYTES_MAX, StoredRecord, decode, record_key, record_range};
 
 /// Carries out `command`.
 pub(crate) fn apply(
@@ -118,7 +118,7 @@ fn apply_part(tx: &mut Transaction<'_>, context: &Context, part: Operation) -> R
 /// Writes without reading: this is what makes a put cheap.
 fn set(tx: &mut Transaction<'_>, context: &Context, Put { key, value, ttl_ms }: Put) {
     let expires_ms = deadline(context, ttl_ms);
-    let record = Record { version: context.sequence, expires_ms, value: &value };
+    let record = StoredRecord { version: context.sequence, expires_ms, value: &value };
     tx.put(&record_key(&key), &record.encode());
     if let Some(expires_ms) = expires_ms {
         schedule(tx, expires_ms, &key);
@@ -142,7 +142,7 @@ fn remove_range(tx: &mut Transaction<'_>, context: &Context, range: DeleteRange)
                     "there is too much in the range to count; remove it without `count`, or in parts";
                 return Err(Rejection::exhausted("range_too_large", message));
             }
-            count += u64::from(Record::decode(pair.value())?.is_live(context.time_ms));
+            count += u64::from(decode(pair.value())?.is_live(context.time_ms));
         }
     }
     tx.delete_range(records);
@@ -162,7 +162,7 @@ fn require(view: &View<'_>, context: &Context, conditions: &[Condition]) -> Resu
 
 fn holds(view: &View<'_>, context: &Context, key: &[u8], expected: &Expected) -> Result<bool, Rejection> {
     let stored = view.get(&record_key(key));
-    let record = stored.as_deref().map(Record::decode).transpose()?;
+    let record = stored.as_deref().map(decode).transpose()?;
     let live = record.filter(|record| record.is_live(context.time_ms));
     Ok(match (live, expected) {
         (record, Expected::Absent(absent)) => record.is_none() == *absent,

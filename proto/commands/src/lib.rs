@@ -9,6 +9,7 @@ pub mod kv {
     include!(concat!(env!("OUT_DIR"), "/mortise.kv.v1.rs"));
 }
 
+pub mod kv_record;
 pub mod ledger;
 
 /// The descriptors of all these messages, an encoded `google.protobuf.FileDescriptorSet`.

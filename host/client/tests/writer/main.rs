@@ -1,4 +1,4 @@
-//! The writer against a node that does everything a node may do, and every network.
+//! The writer, and watches, against a node that does everything a node may do, and every network.
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used)] // Where a test cannot go on, it fails.
 
@@ -8,6 +8,8 @@ mod early;
 mod loading;
 mod moves;
 mod server;
+mod telling;
+mod watching;
 
 use std::time::Duration;
 

@@ -15,10 +15,12 @@ use mortise_proto::v1::{
     write_result,
 };
 use tokio::net::TcpListener;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_stream::StreamExt as _;
 use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
 use tonic::{Request, Response, Status, Streaming};
+
+use crate::telling::{self, Responses, Telling};
 
 /// How the node misbehaves.
 #[derive(Clone, Copy, Debug, Default)]
@@ -82,6 +84,8 @@ pub(crate) struct Node {
     pub(crate) follows: Arc<Mutex<Follows>>,
     /// Calls and messages refused because it does not lead.
     pub(crate) refusals: Arc<AtomicUsize>,
+    /// What it tells those who watch.
+    pub(crate) telling: Arc<watch::Sender<Telling>>,
     /// What the queries that it answered asked for.
     pub(crate) queries: Arc<Mutex<Vec<Option<Freshness>>>>,
 }
@@ -106,6 +110,7 @@ impl Node {
             faults: Arc::new(Mutex::new(faults)),
             follows: Arc::default(),
             refusals: Arc::default(),
+            telling: Arc::new(watch::Sender::new(Telling::default())),
             queries: Arc::default(),
         }
     }
@@ -368,5 +373,11 @@ impl Data for Node {
         }
         self.queries.lock().unwrap().push(freshness);
         Ok(Response::new(v1::QueryResponse { response: request, applied_index: 1 }))
+    }
+
+    type WatchStream = Responses;
+
+    async fn watch(&self, request: Request<v1::WatchRequest>) -> Result<Response<Responses>, Status> {
+        Ok(Response::new(telling::watch(&self.telling, request.into_inner())?))
     }
 }

@@ -110,6 +110,8 @@ section! {
         queries_max: usize = 4, min 1, max 512;
         /// Queries that wait to run; beyond it they are refused as OVERLOADED.
         queries_waiting_max: usize = 1_024, min 0, max 1 << 20;
+        /// Watches open at once, over all clients; beyond it they are refused as OVERLOADED.
+        watches_max: usize = 1_000, min 1, max 100_000;
         /// Most bytes of a plugin's component.
         component_bytes_max: usize = 32 << 20, min 64 << 10, max COMPONENT_BYTES_MAX as u64;
         /// Longest that compiling a component may take, in milliseconds.

@@ -77,6 +77,8 @@ struct GrpcMetrics {
     stream_messages: Counter,
     stream_writes: Counter,
     stream_answers: Counter,
+    watches_open: Gauge,
+    watch_events: Counter,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -224,6 +226,21 @@ impl Metrics {
         self.grpc.stream_answers.inc_by(answers as u64);
     }
 
+    /// A watch began.
+    pub fn watch_opened(&self) {
+        self.grpc.watches_open.inc();
+    }
+
+    /// A watch ended.
+    pub fn watch_closed(&self) {
+        self.grpc.watches_open.dec();
+    }
+
+    /// So many commands were told to a watcher.
+    pub fn watch_events(&self, events: usize) {
+        self.grpc.watch_events.inc_by(events as u64);
+    }
+
     /// All metrics as OpenMetrics 1.0 text.
     pub fn encode(&self) -> String {
         let mut text = String::new();
@@ -313,6 +330,8 @@ impl GrpcMetrics {
             stream_messages: Counter::default(),
             stream_writes: Counter::default(),
             stream_answers: Counter::default(),
+            watches_open: Gauge::default(),
+            watch_events: Counter::default(),
         };
         let registry = registry.sub_registry_with_prefix("grpc");
         registry.register("calls", "gRPC calls that ended, by method and code", metrics.calls.clone());
@@ -329,6 +348,9 @@ impl GrpcMetrics {
         registry.register("stream_writes", "Writes that arrived on write streams", writes);
         let answers = metrics.stream_answers.clone();
         registry.register("stream_answers", "Answers sent on write streams", answers);
+        registry.register("watches_open", "Watches open", metrics.watches_open.clone());
+        let events = metrics.watch_events.clone();
+        registry.register("watch_events", "Commands told to watchers", events);
         metrics
     }
 }

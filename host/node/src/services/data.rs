@@ -7,13 +7,14 @@ use mortise_core::ids::{Sequence, SessionId, TenantId};
 use mortise_proto::v1::data_server::Data;
 use mortise_proto::v1::{
     AskFateRequest, AskFateResponse, CloseSessionRequest, CloseSessionResponse, ErrorDetail,
-    OpenSessionRequest, OpenSessionResponse, QueryRequest, QueryResponse, WriteRequest, WriteResponse,
-    WriteStreamRequest,
+    OpenSessionRequest, OpenSessionResponse, QueryRequest, QueryResponse, WatchRequest, WriteRequest,
+    WriteResponse, WriteStreamRequest,
 };
 use tonic::{Request, Response, Status, Streaming};
 
 use super::find::Listener;
 use super::guard::Call;
+use super::watch::{self, WatchStream};
 use super::write_stream::WriteStream;
 use super::{Context, convert, errors};
 use crate::config::Limits;
@@ -135,6 +136,13 @@ impl Data for DataService {
 
     async fn query(&self, request: Request<QueryRequest>) -> Result<Response<QueryResponse>, Status> {
         Ok(self.read(request).await.map(Response::new)?)
+    }
+
+    type WatchStream = WatchStream;
+
+    async fn watch(&self, request: Request<WatchRequest>) -> Result<Response<WatchStream>, Status> {
+        let call = Call::of(&request)?;
+        Ok(watch::open(&self.context, call, request.into_inner()).await.map(Response::new)?)
     }
 }
 

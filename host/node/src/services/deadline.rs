@@ -1,8 +1,34 @@
-//! The caller's deadline, from the header `grpc-timeout`.
+//! The caller's deadline, from the header `grpc-timeout`, and what else ends a stream from without.
 
 use std::time::Duration;
 
 use axum::http::HeaderMap;
+
+use super::Context;
+use super::guard::Call;
+
+/// What ends a stream from without.
+pub(super) enum Ending {
+    Deadline,
+    Draining,
+}
+
+/// Resolves when a stream is to end.
+pub(super) fn ending(context: &Context, call: &Call) -> impl Future<Output = Ending> + Send + 'static {
+    let draining = context.draining();
+    let deadline = call.deadline;
+    async move {
+        match deadline {
+            None => draining.await,
+            Some(deadline) => {
+                if tokio::time::timeout_at(deadline, draining).await.is_err() {
+                    return Ending::Deadline;
+                }
+            }
+        }
+        Ending::Draining
+    }
+}
 
 /// How long the caller waits; `None`: for ever. A value that breaks the protocol counts as none, as in other gRPC
 /// servers.

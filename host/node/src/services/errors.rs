@@ -5,7 +5,7 @@ use mortise_proto::v1::{ErrorCode, ErrorDetail};
 use mortise_runtime::{LoadError, LocalFault};
 use tonic::{Code, Status};
 
-use crate::replica::{AdminError, QueryError, WriteError};
+use crate::replica::{AdminError, QueryError, WatchError, WriteError};
 use crate::security::AccessError;
 
 impl From<WriteError> for ErrorDetail {
@@ -53,6 +53,20 @@ impl From<QueryError> for ErrorDetail {
             QueryError::Overloaded(_) => Self::new(ErrorCode::Overloaded, message).retryable(),
             QueryError::ShuttingDown => Self::new(ErrorCode::ShuttingDown, message).retryable(),
             QueryError::Internal(_) => internal(message),
+        }
+    }
+}
+
+impl From<WatchError> for ErrorDetail {
+    fn from(error: WatchError) -> Self {
+        let message = error.to_string();
+        match error {
+            WatchError::Query(error) => error.into(),
+            WatchError::Compacted { oldest, .. } => {
+                Self { oldest_sequence: oldest, ..Self::new(ErrorCode::Compacted, message) }
+            }
+            WatchError::Ahead { .. } => Self::new(ErrorCode::Invalid, message),
+            WatchError::NotKept | WatchError::Lost => Self::new(ErrorCode::FailedPrecondition, message),
         }
     }
 }
@@ -208,6 +222,18 @@ mod tests {
             || AdminError::Write(WriteError::NotLeader { group: GroupId(1), leader: Some(leader.clone()) });
         assert_eq!(ErrorDetail::from(error()).leader_hint, "admin:1");
         assert_eq!(of_session(error()).leader_hint, "data:1");
+    }
+
+    #[test]
+    fn watch_errors_say_where_to_go_on() {
+        let compacted = ErrorDetail::from(WatchError::Compacted { wanted: 3, oldest: 17 });
+        assert_eq!((compacted.grpc_code(), compacted.oldest_sequence), (Code::OutOfRange, 17));
+        assert!(compacted.message.contains("sequence 3") && compacted.message.contains("17"));
+        let code = |error: WatchError| ErrorDetail::from(error).grpc_code();
+        assert_eq!(code(WatchError::Ahead { wanted: 9, newest: 7 }), Code::InvalidArgument);
+        assert_eq!(code(WatchError::NotKept), Code::FailedPrecondition);
+        assert_eq!(code(WatchError::Lost), Code::FailedPrecondition);
+        assert_eq!(code(WatchError::Query(QueryError::NoSuchTenant)), Code::NotFound);
     }
 
     #[test]

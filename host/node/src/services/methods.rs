@@ -34,6 +34,7 @@ const DATA: &[Method] = &[
     Method { name: "Write", ..CHANGE },
     Method { name: "Query", ..READ },
     Method { name: "AskFate", ..READ },
+    Method { name: "Watch", streams: true, ..READ },
     Method { name: "OpenSession", ..CHANGE },
     Method { name: "CloseSession", ..CHANGE },
 ];

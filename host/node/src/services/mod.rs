@@ -18,6 +18,7 @@ mod find;
 mod guard;
 mod methods;
 mod trace;
+mod watch;
 mod window;
 mod write_stream;
 
@@ -30,7 +31,7 @@ use axum::Router;
 use mortise_proto::v1::admin_server::AdminServer;
 use mortise_proto::v1::cluster_server::ClusterServer;
 use mortise_proto::v1::data_server::DataServer;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::Semaphore;
 use tonic::service::Routes;
 
 use crate::cluster::Node;
@@ -54,10 +55,11 @@ pub(crate) struct Context {
     /// `None`: the node is alone.
     cluster: Option<Arc<Node>>,
     /// Turns true once, when the node begins to stop.
-    draining: watch::Sender<bool>,
+    draining: tokio::sync::watch::Sender<bool>,
     /// The number of the newest write stream. Numbers only grow: the newest stream owns its sessions.
     newest_stream: AtomicU64,
     uploads: Semaphore,
+    watches: Arc<Semaphore>,
 }
 
 /// What `Status` says beside the replica's own.
@@ -80,13 +82,14 @@ impl Context {
         cluster: Option<Arc<Node>>,
     ) -> Self {
         Self {
+            watches: Arc::new(Semaphore::new(limits.watches_max)),
             tokens,
             limits,
             metrics,
             about,
             groups,
             cluster,
-            draining: watch::Sender::new(false),
+            draining: tokio::sync::watch::Sender::new(false),
             newest_stream: AtomicU64::new(0),
             uploads: Semaphore::new(UPLOADS_MAX),
         }

@@ -24,6 +24,7 @@ use tokio::sync::mpsc;
 use tonic::{Code, Status, Streaming};
 use tracing::Span;
 
+use super::deadline::{Ending, ending};
 use super::find::Listener;
 use super::guard::{Call, Measured};
 use super::window::Window;
@@ -70,12 +71,6 @@ pub(super) struct WriteStream {
 
 /// Who has a tenant, as soon as it is known.
 type Lookup = Pin<Box<dyn Future<Output = Result<(Replica, TenantId), ErrorDetail>> + Send>>;
-
-/// What ends a stream from without.
-enum Ending {
-    Deadline,
-    Draining,
-}
 
 /// Where a replica's driver puts answers.
 struct Queue(GroupId, mpsc::UnboundedSender<(GroupId, Vec<Answer>)>);
@@ -307,22 +302,6 @@ impl Stream for WriteStream {
 impl Drop for WriteStream {
     fn drop(&mut self) {
         self.context.metrics.stream_closed();
-    }
-}
-
-fn ending(context: &Context, call: &Call) -> impl Future<Output = Ending> + Send + 'static {
-    let draining = context.draining();
-    let deadline = call.deadline;
-    async move {
-        match deadline {
-            None => draining.await,
-            Some(deadline) => {
-                if tokio::time::timeout_at(deadline, draining).await.is_err() {
-                    return Ending::Deadline;
-                }
-            }
-        }
-        Ending::Draining
     }
 }
 

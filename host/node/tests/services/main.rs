@@ -9,3 +9,4 @@ mod spans;
 mod streams;
 mod tls;
 mod tokens;
+mod watches;

@@ -13,7 +13,12 @@ use tokio_stream::wrappers::UnboundedReceiverStream;
 
 use crate::kit::{Node, PATIENCE, assert_code, bearing, query, write};
 
-fn token(name: &str, scopes: &[Scope], tenants: &[&str], expires: Option<Expiry>) -> (Token, TokenSettings) {
+pub(crate) fn token(
+    name: &str,
+    scopes: &[Scope],
+    tenants: &[&str],
+    expires: Option<Expiry>,
+) -> (Token, TokenSettings) {
     let token = Token::generate().unwrap();
     let settings = TokenSettings {
         name: name.into(),
