@@ -100,8 +100,9 @@ async fn register(coordinator: &dyn Coordinator, node: NodeId) -> Result<BootId>
     for _ in 0..REGISTRATIONS_MAX {
         let seen = coordinator.read_node(node).await?;
         let boot = BootId(seen.record.as_ref().map_or(0, |record| record.boot.0) + 1);
-        // A watcher has no data folder, hence no id of one.
-        let next = NodeRecord { storage: 0, boot, addresses: Addresses::default(), nonce: new_nonce()? };
+        // A watcher has no data folder, hence no id of one, and nothing to count in it.
+        let addresses = Addresses::default();
+        let next = NodeRecord { storage: 0, boot, count: 0, addresses, nonce: new_nonce()? };
         let expected = seen.record.map_or(Expected::Absent, |record| Expected::Present {
             mod_revision: seen.mod_revision,
             nonce: record.nonce,

@@ -25,6 +25,8 @@ pub struct NodeRecord {
     pub storage: u128,
     /// The node's newest start. A folder that counts less was restored from a backup.
     pub boot: BootId,
+    /// How far its folder has counted under this start. A folder that counts less was copied while the node ran.
+    pub count: u64,
     /// Where it is reached.
     pub addresses: Addresses,
     /// Names this write.
@@ -37,6 +39,8 @@ struct Json {
     level: u32,
     storage: String,
     boot: u64,
+    #[serde(default)]
+    count: u64,
     addresses: Addresses,
     #[serde(with = "hex")]
     nonce: u64,
@@ -52,6 +56,7 @@ impl Record for NodeRecord {
             level: LEVEL,
             storage: format!("{:032x}", self.storage),
             boot: self.boot.0,
+            count: self.count,
             addresses: self.addresses.clone(),
             nonce: self.nonce.0,
         })
@@ -62,7 +67,8 @@ impl Record for NodeRecord {
         let storage = u128::from_str_radix(&json.storage, 16);
         let storage =
             storage.map_err(|_| format!("storage {:?} is not a hexadecimal number", json.storage))?;
-        Ok(Self { storage, boot: BootId(json.boot), addresses: json.addresses, nonce: Nonce(json.nonce) })
+        let Json { boot, count, addresses, nonce, .. } = json;
+        Ok(Self { storage, boot: BootId(boot), count, addresses, nonce: Nonce(nonce) })
     }
 }
 
@@ -73,7 +79,7 @@ mod tests {
     #[test]
     fn a_record_survives_the_way_to_json_and_back() {
         let addresses = Addresses { peer: "10.0.0.1:7402".into(), ..Addresses::default() };
-        let record = NodeRecord { storage: u128::MAX, boot: BootId(3), addresses, nonce: Nonce(1) };
+        let record = NodeRecord { storage: u128::MAX, boot: BootId(3), count: 7, addresses, nonce: Nonce(1) };
         assert_eq!(NodeRecord::read(&record.write().unwrap()), Ok(record));
         assert!(NodeRecord::read(b"{}").unwrap_err().contains("not a node record"));
     }

@@ -54,7 +54,8 @@ pub(crate) async fn tenants_are_looked_up(world: World) {
 pub(crate) async fn nodes_are_listed_with_their_sessions(world: World) {
     let node = world.node();
     let addresses = Addresses { peer: "127.0.0.1:7402".into(), ..Addresses::default() };
-    let record = NodeRecord { storage: 0xabc, boot: BootId(4), addresses, nonce: new_nonce().unwrap() };
+    let nonce = new_nonce().unwrap();
+    let record = NodeRecord { storage: 0xabc, boot: BootId(4), count: 0, addresses, nonce };
     applied(node.swap_node(NodeId(5), Expected::Absent, record.clone()).await.unwrap());
     assert_eq!(node.read_node(NodeId(5)).await.unwrap().record, Some(record.clone()));
     let alive = world.live_node(5, 4).await;

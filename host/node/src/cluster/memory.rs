@@ -13,7 +13,9 @@ use mortise_storage::{SmallFile, SmallFileError};
 use super::derive_number;
 
 const FILE: &str = "NODE";
-const FORMAT: u8 = 1;
+const FORMAT: u8 = 2;
+/// The first format that has a count.
+const FORMAT_WITH_COUNT: u8 = 2;
 /// More groups than this no node remembers; further ones get random incarnations, which is safe.
 const GROUPS_MAX: u64 = 1 << 16;
 
@@ -22,6 +24,8 @@ const GROUPS_MAX: u64 = 1 << 16;
 pub(super) struct Remembered {
     /// Its newest start; 0: none.
     pub(super) boot: BootId,
+    /// How far it has counted since.
+    pub(super) count: u64,
     /// The newest that it knew of etcd.
     pub(super) known: Option<Known>,
     /// The groups that it ever made a store for.
@@ -39,7 +43,7 @@ impl Remembered {
     /// Replaces it, durably.
     pub(super) fn write(&self, disk: &Arc<dyn Disk>) -> Result<(), SmallFileError> {
         let mut writer = Writer::default();
-        writer.u8(FORMAT).count(self.boot.0).bool(self.known.is_some());
+        writer.u8(FORMAT).count(self.boot.0).count(self.count).bool(self.known.is_some());
         if let Some(known) = self.known {
             writer.u64(known.cluster.0).count(known.revision.0);
         }
@@ -51,19 +55,20 @@ impl Remembered {
 
     fn decode(mut reader: Reader) -> Result<Self, DecodeError> {
         let version = reader.u8("format")?;
-        if version != FORMAT {
+        if version > FORMAT {
             return Err(DecodeError::TooNew { what: "node", version, known: FORMAT });
         }
         let boot = BootId(reader.count("boot")?);
+        let count = if version >= FORMAT_WITH_COUNT { reader.count("count")? } else { 0 };
         let known = reader.bool("known")?.then(|| {
             let cluster = ClusterId(reader.u64("cluster")?);
             Ok::<_, DecodeError>(Known { cluster, revision: Revision(reader.count("revision")?) })
         });
         let known = known.transpose()?;
-        let count = reader.count("groups")?.min(GROUPS_MAX);
-        let made = (0..count).map(|_| reader.count("group").map(GroupId)).collect::<Result<_, _>>()?;
+        let groups = reader.count("groups")?.min(GROUPS_MAX);
+        let made = (0..groups).map(|_| reader.count("group").map(GroupId)).collect::<Result<_, _>>()?;
         reader.finish()?;
-        Ok(Self { boot, known, made })
+        Ok(Self { boot, count, known, made })
     }
 }
 
@@ -84,9 +89,14 @@ mod tests {
         let disk: Arc<dyn Disk> = Arc::new(MemoryDisk::new());
         assert_eq!(Remembered::read(&disk).unwrap(), Remembered::default());
         let known = Some(Known { cluster: ClusterId(u64::MAX), revision: Revision(9) });
-        let remembered = Remembered { boot: BootId(7), known, made: [GroupId(1), GroupId(5)].into() };
+        let remembered =
+            Remembered { boot: BootId(7), count: 3, known, made: [GroupId(1), GroupId(5)].into() };
         remembered.write(&disk).unwrap();
         assert_eq!(Remembered::read(&disk).unwrap(), remembered);
+        // As it was before there was a count: boot 7, nothing known, no group.
+        SmallFile::new(disk.clone(), FILE).replace(&[1, 7, 0, 0]).unwrap();
+        let before = Remembered { boot: BootId(7), ..Remembered::default() };
+        assert_eq!(Remembered::read(&disk).unwrap(), before);
         SmallFile::new(disk.clone(), FILE).replace(&[FORMAT, 1, 7]).unwrap();
         assert!(matches!(Remembered::read(&disk), Err(SmallFileError::Damaged { .. })));
     }

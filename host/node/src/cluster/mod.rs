@@ -24,7 +24,7 @@ use std::time::Duration;
 use mortise_coordination::{
     Addresses, Coordination, CoordinationError, Coordinator, Etcd, Interest, SessionState,
 };
-use mortise_core::group::NodeId;
+use mortise_core::group::{BootId, NodeId};
 use mortise_core::ids::GroupId;
 use mortise_core::replica::OperatorCommand;
 use mortise_peer::{Identity, Local, Options as PeerOptions, Peers};
@@ -72,6 +72,8 @@ pub(crate) struct Node {
     remembered: Mutex<Remembered>,
     folder: DataFolder,
     times: Times,
+    /// How often the node counts in its folder.
+    count_every: Duration,
     /// Where some nodes are reached otherwise than they advertise.
     detours: BTreeMap<NodeId, String>,
     /// What every replica is started with, but for its folder.
@@ -104,7 +106,7 @@ impl Node {
 /// A node's membership in its cluster, as long as it runs.
 pub(crate) struct Cluster {
     node: Arc<Node>,
-    /// Housekeeping, and the keeper of names.
+    /// Housekeeping, the keeper of names, and the count.
     tasks: Mutex<Vec<JoinHandle<()>>>,
 }
 
@@ -147,6 +149,7 @@ impl Cluster {
             remembered: Mutex::new(remembered),
             folder,
             times: times(settings),
+            count_every: Duration::from_secs(settings.folder_count_seconds.into()),
             detours: detours(settings),
             replica,
             runtime,
@@ -171,13 +174,15 @@ impl Cluster {
     pub(crate) async fn join(&self, addresses: Addresses) -> Result<(), JoinError> {
         let node = &self.node;
         let (coordinator, id) = (node.coordinator.as_ref(), node.identity.node);
+        let before = node.remembered.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let registration = register::Registration {
             coordinator,
             node: id,
             storage: node.storage,
-            before: node.remembered.lock().unwrap_or_else(PoisonError::into_inner).boot,
+            before: before.boot,
+            count: before.count,
             addresses,
-            note: &|boot| node.remember(|remembered| remembered.boot = boot),
+            note: &|boot| node.remember(|remembered| (remembered.boot, remembered.count) = (boot, 0)),
         };
         let registered = register::register(&registration).await?;
         // The first and only time.
@@ -190,7 +195,8 @@ impl Cluster {
         let mut housekeeping = housekeeping::Housekeeping::new(node.clone(), changes);
         housekeeping.begin().await;
         let names = node.names.clone().keep(node.groups.clone(), id);
-        let tasks = vec![tokio::spawn(housekeeping.run()), tokio::spawn(names)];
+        let counting = count(node.clone(), registered.boot);
+        let tasks = vec![tokio::spawn(housekeeping.run()), tokio::spawn(names), tokio::spawn(counting)];
         *self.tasks.lock().unwrap_or_else(PoisonError::into_inner) = tasks;
         Ok(())
     }
@@ -250,6 +256,24 @@ impl Cluster {
         self.node.peers.close().await;
         if tokio::time::timeout(Duration::from_secs(2), self.node.coordinator.close()).await.is_err() {
             tracing::debug!("etcd did not end the session in time: it runs out by itself");
+        }
+    }
+}
+
+/// Counts on for ever, so that an old copy of the folder is known to be one.
+async fn count(node: Arc<Node>, boot: BootId) {
+    loop {
+        tokio::time::sleep(node.count_every).await;
+        let note = || {
+            let mut counted = 0;
+            node.remember(|remembered| {
+                remembered.count += 1;
+                counted = remembered.count;
+            })?;
+            Ok(counted)
+        };
+        if let Err(error) = register::count(node.coordinator.as_ref(), node.identity.node, boot, note).await {
+            tracing::debug!(%error, "count in the folder and in etcd");
         }
     }
 }

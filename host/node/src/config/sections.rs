@@ -78,6 +78,10 @@ section! {
         peer_addresses: BTreeMap<String, String> = BTreeMap::new();
         /// Time to live of the node's session in etcd, in seconds. Failover does not wait for it.
         session_ttl_seconds: u32 = 5, min 2, max 600;
+        /// A node counts in its data folder and in etcd this often, in seconds: a copy of the folder that is older than the
+        /// last count, put back in its place, is known to be old, and gets its data anew. A younger one is not: never put a
+        /// folder back under a node of a cluster, but give it an empty one.
+        folder_count_seconds: u32 = 60, min 1, max 86_400;
         /// A leader shows that it is alive this often, in milliseconds.
         beacon_ms: u64 = 100, min 10, max 10_000;
         /// A member of the in-sync set that has not acknowledged for so long leaves it, in milliseconds. At least
