@@ -5,7 +5,8 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::Args;
-use mortise_node::replica::VerifyReport;
+use mortise_node::cluster::{self, NodeReport};
+use mortise_node::replica::{self, VerifyReport};
 use mortise_runtime::{Runtime, RuntimeOptions};
 use serde_json::{Value, json};
 
@@ -13,11 +14,19 @@ use crate::context::Context;
 use crate::errors::FAILURE;
 use crate::output;
 
+const REPLICA_ADVICE: &str =
+    "Restore the folder from a copy, or keep it as it is and ask for help; a node refuses what is damaged.";
+const NODE_ADVICE: &str = "Start the node: it puts a damaged group aside and gets the data anew from the other members. \
+    Where it refuses to start, give it an empty folder. An old copy of the folder counts for nothing.";
+
 /// Its arguments.
 #[derive(Args, Debug)]
 #[command(after_help = "\
-Reads log, state and snapshots with all their checksums, and digests every tenant's state. Repairs nothing.
-Exit code 1 where something is wrong.
+Reads log, state and snapshots with all their checksums, and digests every tenant's state; of a node of a cluster,
+those of each of its groups. Repairs nothing. Exit code 1 where something is wrong.
+
+For a node of a cluster, damage is no disaster: it puts a damaged group aside when it starts, and gets the data anew
+from the other members.
 
 Example:
   mortise verify data/dev")]
@@ -30,23 +39,80 @@ pub(crate) struct VerifyArguments {
 /// Runs it.
 pub(crate) async fn run(arguments: VerifyArguments, context: &Context) -> anyhow::Result<ExitCode> {
     let folder = arguments.folder;
-    let groups = folder.join("groups");
-    if groups.is_dir() {
-        anyhow::bail!(
-            "{} is the folder of a node of a cluster: verify each group's folder in {}",
-            folder.display(),
-            groups.display()
-        );
-    }
-    let report = tokio::task::spawn_blocking(move || {
+    let check = move || {
         let runtime = Runtime::new(RuntimeOptions::default())?;
-        let report = mortise_node::replica::verify(&folder, &runtime);
-        report.with_context(|| format!("verify {}", folder.display()))
-    })
-    .await
-    .context("the check crashed")??;
-    context.print(&json(&report), |_| show(&report))?;
-    Ok(if report.problems.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(FAILURE) })
+        let found = if folder.join("groups").is_dir() {
+            cluster::verify(&folder, &runtime).map(Found::Node)
+        } else {
+            replica::verify(&folder, &runtime).map(Found::Replica)
+        };
+        found.with_context(|| format!("verify {}", folder.display()))
+    };
+    let found = tokio::task::spawn_blocking(check).await.context("the check crashed")??;
+    context.print(&found.json(), |_| found.show())?;
+    Ok(if found.is_sound() { ExitCode::SUCCESS } else { ExitCode::from(FAILURE) })
+}
+
+/// What was in the folder.
+enum Found {
+    /// The data of a node alone.
+    Replica(VerifyReport),
+    /// The groups of a node of a cluster.
+    Node(NodeReport),
+}
+
+impl Found {
+    fn is_sound(&self) -> bool {
+        match self {
+            Self::Replica(report) => report.problems.is_empty(),
+            Self::Node(report) => report.is_sound(),
+        }
+    }
+
+    fn json(&self) -> Value {
+        let report = match self {
+            Self::Replica(report) => return json(report),
+            Self::Node(report) => report,
+        };
+        let group = |(name, found): &(String, Result<VerifyReport, String>)| {
+            let mut group = match found {
+                Ok(report) => json(report),
+                Err(error) => json!({ "sound": false, "problems": [error] }),
+            };
+            group["folder"] = name.as_str().into();
+            group
+        };
+        json!({
+            "sound": report.is_sound(),
+            "groups": report.groups.iter().map(group).collect::<Vec<_>>(),
+            "set_aside": report.set_aside,
+            "problems": report.problems,
+        })
+    }
+
+    fn show(&self) -> String {
+        let (text, advice) = match self {
+            Self::Replica(report) => (show(report), REPLICA_ADVICE),
+            Self::Node(report) => (show_node(report), NODE_ADVICE),
+        };
+        if self.is_sound() { text } else { format!("{text}\n{advice}") }
+    }
+}
+
+fn show_node(report: &NodeReport) -> String {
+    let mut parts: Vec<String> =
+        report.problems.iter().map(|problem| format!("problem: {problem}")).collect();
+    for (name, found) in &report.groups {
+        let found = found.as_ref().map_or_else(|error| format!("problem: {error}"), show);
+        parts.push(format!("groups/{name}\n{found}"));
+    }
+    for name in &report.set_aside {
+        parts.push(format!("groups/{name}\nkept aside since it was found damaged; not checked"));
+    }
+    if parts.is_empty() {
+        parts.push("no groups".into());
+    }
+    parts.join("\n\n")
 }
 
 fn json(report: &VerifyReport) -> Value {
@@ -120,7 +186,5 @@ fn show(report: &VerifyReport) -> String {
     for problem in &report.problems {
         text = format!("{text}\nproblem: {problem}");
     }
-    format!(
-        "{text}\nRestore the folder from a copy, or keep it as it is and ask for help; a node refuses what is damaged."
-    )
+    text
 }

@@ -1,6 +1,6 @@
 //! One storage node: driver, apply, cluster, gRPC services, security, metrics, configuration
 
-mod cluster;
+pub mod cluster;
 pub mod config;
 mod groups;
 pub mod logging;

@@ -30,6 +30,8 @@ pub const SNAPSHOTS_FOLDER: &str = "snapshots";
 const FORMAT_FILE: &str = "FORMAT";
 const FORMAT_FILE_UNFINISHED: &str = "FORMAT.tmp";
 const LOCK_FILE: &str = "LOCK";
+/// What the name of a folder that was set aside goes on with.
+const SET_ASIDE: &str = "damaged";
 const MAGIC: &str = "mortise data folder";
 /// The newest format this release writes and reads.
 const VERSION: u32 = 1;
@@ -189,9 +191,21 @@ impl DataFolder {
     /// # Errors
     /// As [`DataFolder::open`]; there is no data folder.
     pub fn open_existing(path: &Path) -> Result<Self, FolderError> {
+        Self::open_existing_kind(path, Kind::Replica)
+    }
+
+    /// The same of a node of a cluster.
+    ///
+    /// # Errors
+    /// As [`DataFolder::open_existing`].
+    pub fn open_existing_node(path: &Path) -> Result<Self, FolderError> {
+        Self::open_existing_kind(path, Kind::Node)
+    }
+
+    fn open_existing_kind(path: &Path, kind: Kind) -> Result<Self, FolderError> {
         std::fs::metadata(path.join(FORMAT_FILE))
             .map_err(at("find the data folder's", &path.join(FORMAT_FILE)))?;
-        Self::open(path)
+        Self::open_kind(path, kind)
     }
 
     /// The folder.
@@ -222,6 +236,16 @@ impl DataFolder {
         self.path.join(STATE_FOLDER)
     }
 
+    /// The folders of a node's groups, in the order of their names, with those that were set aside.
+    ///
+    /// # Errors
+    /// They cannot be listed.
+    pub fn groups(&self) -> Result<Vec<PathBuf>, FolderError> {
+        let groups = self.path.join(GROUPS_FOLDER);
+        let names = self.disk.list(GROUPS_FOLDER).map_err(at("list", &groups))?;
+        Ok(names.into_iter().map(|name| groups.join(name)).collect())
+    }
+
     /// Bytes that can still be written, to be compared with a low-water mark.
     ///
     /// # Errors
@@ -238,14 +262,19 @@ impl DataFolder {
 /// It cannot be renamed.
 pub fn set_aside(path: &Path) -> Result<PathBuf, FolderError> {
     let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let free = (1..).map(|number| path.with_file_name(format!("{name}.damaged-{number}")));
+    let free = (1..).map(|number| path.with_file_name(format!("{name}.{SET_ASIDE}-{number}")));
     let aside =
-        free.into_iter().find(|aside| !aside.exists()).unwrap_or_else(|| path.with_extension("damaged"));
+        free.into_iter().find(|aside| !aside.exists()).unwrap_or_else(|| path.with_extension(SET_ASIDE));
     std::fs::rename(path, &aside).map_err(at("set aside", path))?;
     if let Some(above) = path.parent() {
         File::open(above).and_then(|folder| folder.sync_all()).map_err(at("sync", above))?;
     }
     Ok(aside)
+}
+
+/// Whether the folder has a name that [`set_aside`] gave it.
+pub fn is_set_aside(path: &Path) -> bool {
+    path.extension().and_then(|extension| extension.to_str()).is_some_and(|text| text.starts_with(SET_ASIDE))
 }
 
 /// Whether the folder has nothing but what an interrupted creation of ours leaves.

@@ -15,6 +15,7 @@ mod memory;
 mod operations;
 mod register;
 mod tenants;
+mod verify;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -42,6 +43,7 @@ use crate::metrics::Metrics;
 use crate::replica::{Inbox, ReplicaOptions, StartError, Times};
 
 pub(crate) use self::operations::{GroupInfo, MemberInfo, OperationError};
+pub use self::verify::{NodeReport, verify};
 
 /// How long a stop waits for a leadership to be handed over.
 const HAND_OVER_TIME_MAX: Duration = Duration::from_secs(3);

@@ -1,20 +1,24 @@
 //! `mortise verify`: reads everything in a data folder that no process uses.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use mortise_core::digest::{StateDigest, state_digest};
 use mortise_core::entry::Entry;
 use mortise_core::ids::LogIndex;
+use mortise_core::replica::HardState;
 use mortise_core::time::LogTime;
 use mortise_runtime::Runtime;
+use mortise_storage::disk::Disk;
 use mortise_storage::snapshot::list_snapshots;
 use mortise_storage::{
-    Current, DataFolder, Log, LogOptions, LogReader, SnapshotInfo, SnapshotReader, StateDb, StateDbOptions,
-    StateId,
+    Current, DataFolder, Log, LogOptions, LogReader, SmallFile, SnapshotInfo, SnapshotReader, StateDb,
+    StateDbOptions, StateId,
 };
 
 use super::open::StartError;
 use super::tables::Tables;
+use super::writer::HARD_STATE_FILE;
 
 /// Bytes of log read at once.
 const READ_BYTES: usize = 8 << 20;
@@ -51,7 +55,7 @@ pub struct TenantReport {
     pub state: StateDigest,
 }
 
-/// Reads log, state and snapshots of the data folder, every checksum, and digests every tenant's state. Changes
+/// Reads log, state, snapshots and the small files of the data folder, every checksum, and digests every tenant's state. Changes
 /// nothing, but for what every start does: it cuts a torn tail of the log, which no fsync ever covered.
 ///
 /// # Errors
@@ -74,6 +78,9 @@ pub fn verify(path: &Path, runtime: &Runtime) -> Result<VerifyReport, StartError
             false
         }
     };
+    if let Err(error) = verify_hard_state(&disk, report.log.1) {
+        report.problems.push(error.to_string());
+    }
     for name in list_snapshots(disk.as_ref())? {
         match SnapshotReader::open(disk.as_ref(), &name).and_then(SnapshotReader::verify) {
             Ok(info) => report.snapshots.push((name, info)),
@@ -93,6 +100,16 @@ pub fn verify(path: &Path, runtime: &Runtime) -> Result<VerifyReport, StartError
         report.problems.push(format!("the state ends at entry {applied}, the log begins at {first}"));
     }
     Ok(report)
+}
+
+/// What the core has to remember of its group. It is there from the first start on; a folder whose log is empty may have
+/// come no further than that.
+fn verify_hard_state(disk: &Arc<dyn Disk>, last: LogIndex) -> Result<(), StartError> {
+    match SmallFile::new(disk.clone(), HARD_STATE_FILE).read()? {
+        Some(bytes) => HardState::decode(bytes).map(drop).map_err(StartError::from),
+        None if last > LogIndex(0) => Err(StartError::HardStateLost { last }),
+        None => Ok(()),
+    }
 }
 
 fn verify_log(log: &LogReader, report: &mut VerifyReport) {
