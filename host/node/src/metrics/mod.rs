@@ -15,6 +15,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
+use mortise_core::replica::Rare;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -39,6 +40,7 @@ pub struct Metrics {
     writes_refused: Family<Reason, Counter>,
     free_disk_bytes: Number,
     snapshots: SnapshotMetrics,
+    happened: Family<What, Counter>,
 }
 
 #[derive(Debug)]
@@ -87,6 +89,11 @@ struct Reason {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct What {
+    what: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Call {
     method: &'static str,
     code: &'static str,
@@ -118,6 +125,10 @@ impl Metrics {
         let free_disk_bytes = Number::default();
         let help = "Free disk space where the data folder is";
         registry.register_with_unit("free_disk", help, Unit::Bytes, free_disk_bytes.clone());
+        let happened = Family::default();
+        let help =
+            "Rare things that happened to replicas, by what: snapshots installed, logs truncated and more";
+        registry.register("replica_rare", help, happened.clone());
         Self {
             tenants: TenantFamilies::register(&mut registry),
             log: LogMetrics::register(&mut registry),
@@ -126,6 +137,7 @@ impl Metrics {
             snapshots: SnapshotMetrics::register(&mut registry),
             writes_refused,
             free_disk_bytes,
+            happened,
             registry,
         }
     }
@@ -171,6 +183,11 @@ impl Metrics {
     /// A write was refused before it reached the log. `reason` is one of a fixed set of words.
     pub fn writes_refused(&self, reason: &'static str) {
         self.writes_refused.get_or_create(&Reason { reason }).inc();
+    }
+
+    /// A rare thing happened to a replica. There are about a dozen kinds.
+    pub fn happened(&self, what: Rare) {
+        self.happened.get_or_create(&What { what: format!("{what:?}") }).inc();
     }
 
     /// Free space where the data folder is.
@@ -388,6 +405,7 @@ mod tests {
         metrics.fsync(Duration::from_micros(120), 3, 4096);
         metrics.positions(10, 9, 7);
         metrics.writes_refused("overloaded");
+        metrics.happened(Rare::SnapshotInstalled);
         metrics.grpc_call("Write", tonic::Code::NotFound, Duration::from_millis(1));
         metrics.tenant("books").applied.inc_by(5);
         let page = metrics.encode();
@@ -396,6 +414,7 @@ mod tests {
             "mortise_log_written_bytes_total 4096",
             "mortise_apply_lag_entries 2",
             "mortise_writes_refused_total{reason=\"overloaded\"} 1",
+            "mortise_replica_rare_total{what=\"SnapshotInstalled\"} 1",
             "mortise_grpc_calls_total{method=\"Write\",code=\"NOT_FOUND\"} 1",
             "mortise_tenant_applied_total{tenant=\"books\"} 5",
         ] {

@@ -168,7 +168,10 @@ impl Driver {
             Notice::Dropped(why) => tracing::debug!(why, "a message or an answer was refused"),
             // Whoever asks can make it happen at will.
             Notice::Happened(Rare::TokenLost) => tracing::debug!("a token was found lost"),
-            Notice::Happened(what) => tracing::info!(?what, "a rare thing happened"),
+            Notice::Happened(what) => {
+                self.shared.metrics.happened(what);
+                tracing::info!(?what, "a rare thing happened");
+            }
             Notice::Unfrozen { .. } | Notice::Released => {}
         }
     }
