@@ -70,6 +70,24 @@ fn every_package_inherits_the_lints() {
     assert!(own_lints(&Package::sample("host/x", "[lints]\nworkspace = false")).is_some());
 }
 
+/// What `package` alone is built with: each crate with its features, one a line.
+fn features(package: &str) -> String {
+    let arguments = ["tree", "--offline", "--edges", "normal", "--prefix", "none", "--format", "{p} {f}"];
+    let output =
+        mortise_artifacts::toolchain::host_cargo().args(arguments).args(["--package", package]).output();
+    let output = output.expect("cargo starts");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// The shipped binary keeps every rule of the protocol: what can put one out of force is not compiled into it.
+#[test]
+fn nothing_of_the_shipped_binary_can_break_a_rule() {
+    let breaks = |line: &&str| line.starts_with("mortise-") && line.contains("mutants");
+    assert_eq!(features("mortise").lines().find(breaks), None);
+    assert!(features("mortise-broken-node").lines().filter(breaks).count() >= 2, "tests need it");
+}
+
 /// A package that is no member would be neither built nor tested.
 #[test]
 fn every_package_is_a_member() {

@@ -21,6 +21,8 @@ pub const MUTANTS: &[(Mutant, &str)] = &[
     (Mutant::OpenAcknowledges, "break"),
     (Mutant::AcknowledgeBeforeFsync, "torn"),
     (Mutant::AnswerBeforePromise, "torn"),
+    (Mutant::CommitAlone, "failover"),
+    (Mutant::ReadUnconfirmed, "reads"),
     (Mutant::ConfirmByIsr, "reads-alone"),
     (Mutant::TransferOutsideIsr, "transfer-out"),
     (Mutant::LostOnTruncation, "tokens"),

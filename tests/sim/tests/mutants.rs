@@ -30,6 +30,8 @@ const MUTANTS: &[(Mutant, Option<&str>, u64)] = &[
     (Mutant::OpenAcknowledges, Some("network"), 200),
     (Mutant::AcknowledgeBeforeFsync, Some("crashes"), 50),
     (Mutant::AnswerBeforePromise, Some("crashes"), 50),
+    (Mutant::CommitAlone, Some("crashes"), 50),
+    (Mutant::ReadUnconfirmed, Some("network"), 50),
     (Mutant::ConfirmByIsr, Some("coordinator"), 200),
     (Mutant::TransferOutsideIsr, Some("transfers"), 50),
     (Mutant::LostOnTruncation, Some("ack-leader"), 50),

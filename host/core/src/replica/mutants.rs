@@ -36,8 +36,12 @@ pub enum Mutant {
     OpenAcknowledges,
     /// 3: an append is acknowledged before it is durable.
     AcknowledgeBeforeFsync,
+    /// A leader commits what it has on its own disk, whatever the others have.
+    CommitAlone,
     /// A message is answered before its epoch's promise is durable.
     AnswerBeforePromise,
+    /// A read is served without asking anybody whether the leader still leads.
+    ReadUnconfirmed,
     /// A read is confirmed by the in-sync set alone.
     ConfirmByIsr,
     /// The target of a hand-over does not look whether it is in sync.

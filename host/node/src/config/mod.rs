@@ -55,6 +55,10 @@ pub struct Config {
     /// Tokens, one table each.
     #[serde(rename = "token")]
     pub tokens: Vec<TokenSettings>,
+    /// The rule of the protocol that is put out of force: for tests of those who have to notice. No file can say it.
+    #[cfg(feature = "mutants")]
+    #[serde(skip)]
+    pub mutant: Option<mortise_core::replica::Mutant>,
 }
 
 /// Why a configuration cannot be used. Every message names the field, its value and what would do.

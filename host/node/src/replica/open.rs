@@ -378,6 +378,8 @@ fn launch(
                 grace: member.times.grace,
                 lease: member.times.grace / 2,
                 lease_margin: member.times.grace / 20,
+                #[cfg(feature = "mutants")]
+                mutant: shared.options.mutant,
                 ..Options::new(member.cluster, shared.group, member.node, member.boot, seed)
             };
             (options, (member.outside)(inbox), None)

@@ -31,6 +31,9 @@ pub struct ReplicaOptions {
     pub snapshots_kept: usize,
     /// Writes are refused while less disk than this is free. Default 512 MiB.
     pub free_disk_bytes_min: u64,
+    /// The rule of the protocol that is put out of force. Default: none.
+    #[cfg(feature = "mutants")]
+    pub mutant: Option<mortise_core::replica::Mutant>,
 }
 
 impl ReplicaOptions {
@@ -49,6 +52,8 @@ impl ReplicaOptions {
             snapshot_log_bytes: 512 << 20,
             snapshots_kept: 2,
             free_disk_bytes_min: 512 << 20,
+            #[cfg(feature = "mutants")]
+            mutant: None,
         }
     }
 }

@@ -231,6 +231,8 @@ fn replica_options(config: &Config) -> ReplicaOptions {
         snapshot_log_bytes: storage.snapshot_log_bytes,
         snapshots_kept: storage.snapshots_kept,
         free_disk_bytes_min: storage.free_disk_bytes_min,
+        #[cfg(feature = "mutants")]
+        mutant: config.mutant,
         ..ReplicaOptions::new(&config.node.data_folder)
     }
 }

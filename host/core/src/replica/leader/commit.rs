@@ -17,7 +17,8 @@ impl Leader {
         self.acknowledge(shared);
         let confirmed = shared.record().is_some_and(|record| record.can_commit());
         let reached = shared.maximal_isr().map(|member| self.durable_on(shared, member)).min();
-        let reached = reached.unwrap_or_default();
+        let alone = shared.breaks(Mutant::CommitAlone);
+        let reached = if alone { shared.log.durable() } else { reached.unwrap_or_default() };
         let started = reached >= self.start || shared.breaks(Mutant::CommitBeforeStart);
         if confirmed && started && reached > shared.commit {
             shared.advance_commit(reached);

@@ -100,6 +100,9 @@ impl Leader {
 
     /// The round that everybody has answered who might know of another leader.
     fn confirmed_round(&self, shared: &Shared) -> u64 {
+        if shared.breaks(Mutant::ReadUnconfirmed) {
+            return u64::MAX;
+        }
         let elr = shared.maximal_elr().filter(|_| !shared.breaks(Mutant::ConfirmByIsr));
         let others = shared.maximal_isr().chain(elr).filter(|(node, _)| *node != shared.me());
         let answered = others.map(|(node, incarnation)| {
