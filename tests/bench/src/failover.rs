@@ -98,14 +98,7 @@ impl Load {
 /// Measures.
 pub(crate) fn run(arguments: &Arguments) -> Result<Report> {
     let folder = arguments.common.scratch()?;
-    let setup = Setup {
-        nodes: 3,
-        members: 3,
-        folder: folder.path().to_owned(),
-        settings: String::new(),
-        links: false,
-    };
-    let mut cluster = LocalCluster::start(&setup)?;
+    let mut cluster = LocalCluster::start(&Setup::new(folder.path()))?;
     cluster.create_tenant(&arguments.common.plugins(), "kv")?;
     let runtime = Runtime::new()?;
     let load = runtime.block_on(Load::start(&cluster))?;

@@ -14,6 +14,7 @@ use serde_json::Value;
 
 pub use links::{Cut, Links};
 pub use node::Node;
+use node::Program;
 
 /// How long a cluster may take for what it has to do by itself: a machine with two cores runs other tests meanwhile.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -29,10 +30,20 @@ pub struct Setup {
     pub members: usize,
     /// Where data, configurations and logs go. What is there already is used again.
     pub folder: PathBuf,
-    /// More of each node's section [cluster], in TOML.
+    /// More of each node's configuration, in TOML. It begins in the section [cluster].
     pub settings: String,
-    /// Whether the links between nodes can be cut.
+    /// Whether the links between nodes, and from nodes to etcd, can be cut.
     pub links: bool,
+    /// The rule that is out of force in every node, by its name for `broken-node`.
+    pub broken: Option<&'static str>,
+}
+
+impl Setup {
+    /// Three nodes, all of them members.
+    pub fn new(folder: impl Into<PathBuf>) -> Self {
+        let (folder, settings) = (folder.into(), String::new());
+        Self { nodes: 3, members: 3, folder, settings, links: false, broken: None }
+    }
 }
 
 /// The group that every cluster begins with.
@@ -54,17 +65,27 @@ impl LocalCluster {
     /// Something does not start or serve in time; the error names the log to look into.
     pub fn start(setup: &Setup) -> Result<Self> {
         let binary = mortise_artifacts::tools::binary("mortise")?;
+        let program = match setup.broken {
+            Some(rule) => Program::Broken(mortise_artifacts::tools::binary("broken-node")?, rule),
+            None => Program::Mortise(binary.clone()),
+        };
         let etcd = TestEtcd::start(EtcdSetup::new(Release::V3_5, 1))?;
         let ports = (0..setup.nodes).map(|_| free_port()).collect::<Result<Vec<_>>>()?;
-        let links = setup.links.then(|| Links::open(&ports)).transpose()?;
+        let links = setup.links.then(|| Links::open(&ports, port_of(&etcd)?)).transpose()?;
         let mut nodes = Vec::new();
         for (number, port) in (1..).zip(&ports) {
-            let mut settings = setup.settings.clone();
+            let (mut settings, mut etcd) = (String::new(), etcd.endpoints());
             if let Some(links) = &links {
                 let detours = links.from(number).map(|(to, port)| format!("{to} = \"127.0.0.1:{port}\""));
-                settings += &format!("\npeer_addresses = {{ {} }}\n", detours.collect::<Vec<_>>().join(", "));
+                settings = format!("peer_addresses = {{ {} }}\n", detours.collect::<Vec<_>>().join(", "));
+                etcd = links
+                    .to_etcd(number)
+                    .map(|port| format!("http://127.0.0.1:{port}"))
+                    .into_iter()
+                    .collect();
             }
-            nodes.push(Node::new(number, *port, &setup.folder, &binary, &etcd.endpoints(), &settings)?);
+            settings += &setup.settings;
+            nodes.push(Node::new(number, *port, &setup.folder, &program, &etcd, &settings)?);
         }
         let mut cluster = Self { etcd, nodes, links, binary };
         cluster.nodes.iter_mut().try_for_each(Node::start)?;
@@ -188,12 +209,28 @@ impl LocalCluster {
     /// # Errors
     /// As [`LocalCluster::wait_leader`].
     pub fn wait_leader_of(&self, group: u64) -> Result<usize> {
-        self.wait_of(group, "a leader", |status| {
-            let members = status["members"].as_array()?;
-            let leads = |member: &&Value| member["role"] == "leader" && member["serving"] == true;
-            let leader = members.iter().find(leads)?;
-            usize::try_from(leader["node"].as_u64()?).ok()
-        })
+        self.wait_of(group, "a leader", leader_of)
+    }
+
+    /// The number of the leading node, as the node `number` knows it.
+    ///
+    /// # Errors
+    /// It knows none in time.
+    pub fn wait_leader_at(&self, number: usize) -> Result<usize> {
+        let status = || {
+            let text = self.ok_at(number, &["--json", "cluster", "status", "--group", "1"])?;
+            let status: Value = serde_json::from_str(&text).context("read the status")?;
+            status["groups"].get(0).cloned().context("there is no group")
+        };
+        self.wait_for("a leader", status, leader_of)
+    }
+
+    /// How often a leader was elected so far.
+    ///
+    /// # Errors
+    /// Nobody says.
+    pub fn epoch(&self) -> Result<u64> {
+        self.status()?["record"]["epoch"].as_u64().context("the group has no epoch")
     }
 
     /// Waits until every running member is in sync, and has applied as much as every other.
@@ -252,9 +289,18 @@ impl LocalCluster {
     }
 
     fn wait_of<T>(&self, group: u64, what: &str, look: impl Fn(&Value) -> Option<T>) -> Result<T> {
+        self.wait_for(what, || self.status_of(group), look)
+    }
+
+    fn wait_for<T>(
+        &self,
+        what: &str,
+        status: impl Fn() -> Result<Value>,
+        look: impl Fn(&Value) -> Option<T>,
+    ) -> Result<T> {
         let begun = Instant::now();
         loop {
-            let last = match self.status_of(group) {
+            let last = match status() {
                 Ok(status) => match look(&status) {
                     Some(found) => return Ok(found),
                     None => status.to_string(),
@@ -269,6 +315,19 @@ impl LocalCluster {
             std::thread::sleep(LOOK_EVERY);
         }
     }
+}
+
+/// The node that leads and serves.
+fn leader_of(status: &Value) -> Option<usize> {
+    let leads = |member: &&Value| member["role"] == "leader" && member["serving"] == true;
+    usize::try_from(status["members"].as_array()?.iter().find(leads)?["node"].as_u64()?).ok()
+}
+
+/// Where clients reach an etcd of one member.
+fn port_of(etcd: &TestEtcd) -> Result<u16> {
+    let endpoints = etcd.endpoints();
+    let port = endpoints.first().and_then(|url| url.rsplit(':').next()?.parse().ok());
+    port.context("etcd has no port")
 }
 
 fn outcome(command: &mut Command) -> Result<String> {

@@ -1,5 +1,5 @@
-//! Links between nodes that can be cut: a TCP proxy for each directed link, which the node at its beginning dials instead of
-//! the other one.
+//! Links that can be cut, between nodes and from each node to etcd: a TCP proxy for each directed link, which the node at its
+//! beginning dials instead of who is at its end.
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
@@ -12,8 +12,10 @@ use anyhow::{Context, Result};
 /// Bytes read at once: what of a cut link is held back, at most, for each connection and direction.
 const PART_BYTES: usize = 64 << 10;
 
-/// All links of a cluster, by the nodes at their ends: the one that dials, and the one that is dialled.
-#[derive(Default)]
+/// Where a link to etcd ends. Nodes are numbered from 1 on.
+const ETCD: usize = 0;
+
+/// All links of a cluster, by who is at their ends: the node that dials, and the one that is dialled.
 pub struct Links(BTreeMap<(usize, usize), Arc<Link>>);
 
 /// One directed link. While it is cut, what is sent on its connections stays on its way, and no new connection gets through.
@@ -21,8 +23,18 @@ struct Link {
     port: u16,
     cut: Mutex<Cut>,
     healed: Condvar,
-    held: AtomicU64,
+    held_forth: AtomicU64,
+    held_back: AtomicU64,
 }
+
+/// A way that bytes go through a link.
+struct Way {
+    is_cut: fn(&Cut) -> bool,
+    held: fn(&Link) -> &AtomicU64,
+}
+
+const FORTH: Way = Way { is_cut: |cut| cut.forth, held: |link| &link.held_forth };
+const BACK: Way = Way { is_cut: |cut| cut.back, held: |link| &link.held_back };
 
 /// Which way nothing passes.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
@@ -43,21 +55,23 @@ impl Link {
         self.cut.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits while `way` says that the link is cut.
-    fn wait(&self, way: fn(&Cut) -> bool) {
+    /// Waits while the link is cut as `is_cut` says.
+    fn wait(&self, is_cut: fn(&Cut) -> bool) {
         let mut cut = self.cut();
-        while way(&cut) {
+        while is_cut(&cut) {
             cut = self.healed.wait(cut).unwrap_or_else(PoisonError::into_inner);
         }
     }
 }
 
 impl Links {
-    /// Makes a link from each node to each other one. `ports`: of the nodes' peer listeners, the first node's first.
-    pub(crate) fn open(ports: &[u16]) -> Result<Self> {
+    /// Makes a link from each node to each other one, and to etcd. `ports`: of the nodes' peer listeners, the first node's
+    /// first.
+    pub(crate) fn open(ports: &[u16], etcd: u16) -> Result<Self> {
         let mut links = BTreeMap::new();
         for from in 1..=ports.len() {
-            for (to, port) in ports.iter().enumerate().map(|(at, port)| (at + 1, *port)) {
+            let nodes = ports.iter().enumerate().map(|(at, port)| (at + 1, *port));
+            for (to, port) in nodes.chain([(ETCD, etcd)]) {
                 if from == to {
                     continue;
                 }
@@ -66,7 +80,8 @@ impl Links {
                     port: listener.local_addr().context("open a link")?.port(),
                     cut: Mutex::default(),
                     healed: Condvar::new(),
-                    held: AtomicU64::new(0),
+                    held_forth: AtomicU64::new(0),
+                    held_back: AtomicU64::new(0),
                 });
                 let accepting = link.clone();
                 std::thread::spawn(move || accept(&listener, port, &accepting));
@@ -76,9 +91,15 @@ impl Links {
         Ok(Self(links))
     }
 
-    /// Where `from` reaches the others.
+    /// Where `from` reaches the other nodes.
     pub(crate) fn from(&self, from: usize) -> impl Iterator<Item = (usize, u16)> + '_ {
-        self.0.iter().filter(move |((dials, _), _)| *dials == from).map(|((_, to), link)| (*to, link.port))
+        let links = self.0.iter().filter(move |((dials, to), _)| *dials == from && *to != ETCD);
+        links.map(|((_, to), link)| (*to, link.port))
+    }
+
+    /// Where `from` reaches etcd.
+    pub(crate) fn to_etcd(&self, from: usize) -> Option<u16> {
+        self.0.get(&(from, ETCD)).map(|link| link.port)
     }
 
     /// Cuts the link that `from` dials to `to`, or heals it.
@@ -89,18 +110,28 @@ impl Links {
         }
     }
 
-    /// Cuts a node off from all others, or brings it back.
+    /// Cuts a node off from all other nodes, or brings it back.
     pub fn isolate(&self, node: usize, cut: bool) {
-        let cut = if cut { Cut::BOTH } else { Cut::default() };
-        for (from, to) in self.0.keys().filter(|(from, to)| *from == node || *to == node) {
-            self.set(*from, *to, cut);
-        }
+        let ends = self.0.keys().filter(|(from, to)| (*from == node || *to == node) && *to != ETCD);
+        ends.for_each(|(from, to)| self.set(*from, *to, both(cut)));
     }
 
-    /// Bytes that cut links have held back so far.
-    pub fn held_bytes(&self) -> u64 {
-        self.0.values().map(|link| link.held.load(Ordering::Relaxed)).sum()
+    /// Cuts a node off from etcd, or brings it back.
+    pub fn isolate_from_etcd(&self, node: usize, cut: bool) {
+        self.set(node, ETCD, both(cut));
     }
+
+    /// Bytes from the node `from` to the node `to` that cuts have held back so far, whoever dialled.
+    pub fn held_bytes(&self, from: usize, to: usize) -> u64 {
+        let held = |ends, held: fn(&Link) -> &AtomicU64| {
+            self.0.get(&ends).map_or(0, |link| held(link).load(Ordering::Relaxed))
+        };
+        held((from, to), FORTH.held) + held((to, from), BACK.held)
+    }
+}
+
+fn both(cut: bool) -> Cut {
+    if cut { Cut::BOTH } else { Cut::default() }
 }
 
 fn accept(listener: &TcpListener, port: u16, link: &Arc<Link>) {
@@ -112,18 +143,18 @@ fn accept(listener: &TcpListener, port: u16, link: &Arc<Link>) {
             let Ok(node) = TcpStream::connect(("127.0.0.1", port)) else { return };
             let (Ok(dialled_too), Ok(node_too)) = (dialled.try_clone(), node.try_clone()) else { return };
             let back = link.clone();
-            std::thread::spawn(move || copy(node_too, dialled_too, &back, |cut| cut.back));
-            copy(dialled, node, &link, |cut| cut.forth);
+            std::thread::spawn(move || copy(node_too, dialled_too, &back, &BACK));
+            copy(dialled, node, &link, &FORTH);
         });
     }
 }
 
-fn copy(mut from: TcpStream, mut to: TcpStream, link: &Link, way: fn(&Cut) -> bool) {
+fn copy(mut from: TcpStream, mut to: TcpStream, link: &Link, way: &Way) {
     let mut part = vec![0; PART_BYTES];
     while let Ok(count @ 1..) = from.read(&mut part) {
-        if way(&link.cut()) {
-            link.held.fetch_add(count as u64, Ordering::Relaxed);
-            link.wait(way);
+        if (way.is_cut)(&link.cut()) {
+            (way.held)(link).fetch_add(count as u64, Ordering::Relaxed);
+            link.wait(way.is_cut);
         }
         if to.write_all(&part[..count]).is_err() {
             break;

@@ -46,7 +46,7 @@ fn run(arguments: &Arguments) -> Result<()> {
     std::fs::create_dir_all(&arguments.folder).context("create the folder")?;
     let folder = arguments.folder.canonicalize().context("find the folder")?;
     let nodes = arguments.nodes.into();
-    let setup = Setup { nodes, members: nodes, folder, settings: String::new(), links: false };
+    let setup = Setup { nodes, members: nodes, ..Setup::new(folder) };
     let mut cluster = LocalCluster::start(&setup)?;
     for name in ["kv", "ledger"] {
         cluster.create_tenant(&plugins()?, name)?;

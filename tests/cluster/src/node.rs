@@ -1,7 +1,8 @@
 //! One node: a process of `mortise serve`, and its folder.
 
 use std::fs::{File, OpenOptions};
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
@@ -12,10 +13,19 @@ use rustix::process::{Pid, Signal, kill_process};
 /// A node. It is killed when this goes out of scope.
 pub struct Node {
     folder: PathBuf,
-    binary: PathBuf,
+    program: Program,
     data_port: u16,
     admin_port: u16,
     child: Option<Child>,
+}
+
+/// What serves a node.
+#[derive(Clone, Debug)]
+pub(crate) enum Program {
+    /// `mortise serve`.
+    Mortise(PathBuf),
+    /// A node with this rule out of force.
+    Broken(PathBuf, &'static str),
 }
 
 impl Node {
@@ -23,7 +33,7 @@ impl Node {
         number: usize,
         peer_port: u16,
         folder: &Path,
-        binary: &Path,
+        program: &Program,
         etcd: &[String],
         settings: &str,
     ) -> Result<Self> {
@@ -44,7 +54,7 @@ impl Node {
         File::create(&config)
             .and_then(|mut file| file.write_all(text.as_bytes()))
             .with_context(|| format!("write {}", config.display()))?;
-        Ok(Self { folder, binary: binary.to_owned(), data_port, admin_port, child: None })
+        Ok(Self { folder, program: program.clone(), data_port, admin_port, child: None })
     }
 
     /// Starts the process, and waits until it serves.
@@ -53,8 +63,19 @@ impl Node {
     /// It ends before; its log says why.
     pub fn start(&mut self) -> Result<()> {
         let log = OpenOptions::new().create(true).append(true).open(self.log()).context("open the log")?;
-        let mut command = Command::new(&self.binary);
-        command.args(["serve", "--config"]).arg(self.folder.join("node.toml"));
+        let mut command = match &self.program {
+            Program::Mortise(binary) => {
+                let mut command = Command::new(binary);
+                command.arg("serve");
+                command
+            }
+            Program::Broken(binary, rule) => {
+                let mut command = Command::new(binary);
+                command.args(["--rule", rule]);
+                command
+            }
+        };
+        command.arg("--config").arg(self.folder.join("node.toml"));
         let child = command.stdout(Stdio::piped()).stderr(log).spawn().context("start mortise serve")?;
         let child = self.child.insert(child);
         let output = child.stdout.take().context("read what the node prints")?;
@@ -63,7 +84,9 @@ impl Node {
                 return Ok(());
             }
         }
-        bail!("the node ended before it was ready: see {}", self.log().display())
+        let told = std::fs::read_to_string(self.log()).unwrap_or_default();
+        let last = told.lines().last().unwrap_or("nothing");
+        bail!("the node ended before it was ready; the last line of {}: {last}", self.log().display())
     }
 
     /// Its log, to which every start appends.
@@ -136,6 +159,62 @@ impl Node {
         }
         std::fs::remove_dir_all(self.data()).context("wipe the node")
     }
+
+    /// Keeps a copy of its disk as it is now, in the place of an older copy.
+    ///
+    /// # Errors
+    /// A file cannot be copied.
+    pub fn keep_copy(&self) -> Result<()> {
+        let copy = self.copy();
+        if copy.exists() {
+            std::fs::remove_dir_all(&copy).context("remove the older copy")?;
+        }
+        copy_folder(&self.data(), &copy)
+    }
+
+    /// Puts the copy in the place of its disk. It must not run.
+    ///
+    /// # Errors
+    /// It runs, there is no copy, or a file cannot be moved.
+    pub fn put_back_copy(&mut self) -> Result<()> {
+        self.wipe()?;
+        std::fs::rename(self.copy(), self.data()).context("put the old disk back")
+    }
+
+    fn copy(&self) -> PathBuf {
+        self.folder.join("data.old")
+    }
+
+    /// The number on a line of its metrics page, without the prefix `mortise_`; 0 where there is no such line. All of them
+    /// begin at 0 when the node starts.
+    ///
+    /// # Errors
+    /// The page does not come.
+    pub fn metric(&self, name: &str) -> Result<f64> {
+        let mut stream = TcpStream::connect(("127.0.0.1", self.admin_port)).context("ask for metrics")?;
+        stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: node\r\nConnection: close\r\n\r\n")?;
+        let mut page = String::new();
+        stream.read_to_string(&mut page).context("read the metrics")?;
+        let line = page.lines().find_map(|line| line.strip_prefix(&format!("mortise_{name} ")));
+        line.map_or(Ok(0.0), |number| number.trim().parse().context("read a number"))
+    }
+}
+
+fn copy_folder(from: &Path, to: &Path) -> Result<()> {
+    std::fs::create_dir(to).with_context(|| format!("create {}", to.display()))?;
+    for entry in std::fs::read_dir(from).with_context(|| format!("list {}", from.display()))? {
+        let entry = entry.with_context(|| format!("list {}", from.display()))?;
+        let (from, to) = (entry.path(), to.join(entry.file_name()));
+        if from.is_dir() {
+            copy_folder(&from, &to)?;
+        } else {
+            std::fs::copy(&from, &to).with_context(|| format!("copy {}", from.display()))?;
+        }
+    }
+    // What others may do with it counts, too.
+    let permissions =
+        std::fs::metadata(from).with_context(|| format!("look at {}", from.display()))?.permissions();
+    std::fs::set_permissions(to, permissions).with_context(|| format!("finish {}", to.display()))
 }
 
 impl Drop for Node {

@@ -37,14 +37,7 @@ fn check_balances(cluster: &LocalCluster) {
 #[test]
 fn flights_load_while_nodes_are_killed_and_the_balances_are_exact_on_every_node() {
     let folder = tempfile::tempdir().unwrap();
-    let setup = Setup {
-        nodes: 3,
-        members: 3,
-        folder: folder.path().to_owned(),
-        settings: String::new(),
-        links: false,
-    };
-    let mut cluster = LocalCluster::start(&setup).unwrap();
+    let mut cluster = LocalCluster::start(&Setup::new(folder.path())).unwrap();
     cluster.create_tenant(&plugins().unwrap(), "ledger").unwrap();
 
     let file = flights::repeated(folder.path(), REPEATS).unwrap();

@@ -7,13 +7,13 @@ use mortise_client::{AdminClient, Client, ClientError, ErrorKind, Options, Write
 use mortise_cluster_kit::{PATIENCE, plugins};
 use tokio::runtime::Runtime;
 
-use crate::history::{Load, finish_in};
 use crate::kit::Kv;
+use crate::load::Load;
 
 /// A cluster with the groups 1 and 2 over the same three nodes, led by different ones, and the tenants `kv` and `two` in
 /// them.
 fn two_groups() -> Kv {
-    let kv = Kv::start("");
+    let kv = Kv::start();
     let cluster = &kv.cluster;
     let first = cluster.wait_leader().unwrap();
     cluster.ok(&["group", "create", "2", "--nodes", "1,2,3"]).unwrap();
@@ -74,8 +74,8 @@ fn a_group_goes_on_where_the_leader_of_another_is_killed() {
     kv.cluster.node(second).start().unwrap();
     wait(50);
     let [one, two] = loads;
-    finish_in(&kv, one, 1, "kv");
-    finish_in(&kv, two, 2, "two");
+    one.finish_in(&kv, 1);
+    two.finish_in(&kv, 2);
 }
 
 #[test]

@@ -2,10 +2,14 @@
 #![allow(clippy::unwrap_used)]
 
 mod ack_leader;
+mod broken;
 mod failover;
+mod faults;
 mod flights;
 mod groups;
 mod history;
 mod kit;
+mod load;
 mod operations;
 mod rejoin;
+mod totals;
