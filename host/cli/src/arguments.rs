@@ -18,6 +18,7 @@ use crate::serve::ServeArguments;
 use crate::tenant::TenantCommand;
 use crate::token::TokenCommand;
 use crate::verify::VerifyArguments;
+use crate::watch::WatchArguments;
 
 /// A storage node whose data-handling logic is a WebAssembly component.
 #[derive(Debug, Parser)]
@@ -126,6 +127,8 @@ pub(crate) enum Command {
     Query(QueryArguments),
     /// Tell what became of a write that the leader alone acknowledged
     Fate(FateArguments),
+    /// Print a tenant's commands as they are applied, and what they change
+    Watch(WatchArguments),
     /// Read and write a tenant of the kv plugin
     Kv(KvArguments),
     /// Load a CSV or NDJSON file into a tenant

@@ -125,7 +125,7 @@ async fn prepare(running: &Running, folder: &Path) -> anyhow::Result<()> {
         if !tenants.contains(name) {
             let digest = plugin.digest.to_string();
             replica
-                .create_tenant(name, &digest, false)
+                .create_tenant(name, &digest, true)
                 .await
                 .with_context(|| format!("create tenant {name}"))?;
         } else if !known {

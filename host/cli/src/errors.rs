@@ -60,6 +60,9 @@ pub(crate) fn report(error: &anyhow::Error, json: bool) -> ExitCode {
             if let Some(hint) = hint(error) {
                 object["hint"] = hint.into();
             }
+            if let Some(oldest) = error.oldest_sequence() {
+                object["oldest_sequence"] = oldest.into();
+            }
             if let Some(rejection) = error.rejection() {
                 object["rejection"] = serde_json::json!({
                     "kind": format!("{:?}", rejection.kind).to_lowercase(),
@@ -133,6 +136,7 @@ fn classify(error: &anyhow::Error) -> (u8, &'static str) {
         ErrorKind::DiskFull => (FAILURE, "disk_full"),
         ErrorKind::Lost => (FAILURE, "lost"),
         ErrorKind::FailedPrecondition => (FAILURE, "failed_precondition"),
+        ErrorKind::Compacted => (FAILURE, "compacted"),
         _ => (FAILURE, "failure"),
     }
 }

@@ -1,12 +1,14 @@
 //! `mortise kv`: keys and values, in the manner of etcdctl.
 
 mod read;
+mod watch;
 
 use clap::{ArgGroup, Args, Subcommand};
 use mortise_client::kv::{self, Expected, Kv, Reply};
 use serde_json::json;
 
 pub(crate) use self::read::RangeArguments;
+use self::watch::WatchArguments;
 use crate::context::Context;
 use crate::data::{Ack, AckArguments, print_token};
 use crate::input;
@@ -21,6 +23,7 @@ Examples:
   mortise kv cas greeting goodbye --expect hello
   mortise kv range user/ --prefix --limit 10
   mortise kv del user/ --prefix
+  mortise kv watch --prefix user/
   mortise kv put --hex 00ff 0102")]
 pub(crate) struct KvArguments {
     /// The tenant
@@ -56,6 +59,8 @@ enum KvCommand {
     Cas(CasArguments),
     /// Print keys and their values, in order
     Range(RangeArguments),
+    /// Print changes of keys as they happen
+    Watch(WatchArguments),
 }
 
 #[derive(Args, Debug)]
@@ -155,6 +160,7 @@ pub(crate) async fn run(arguments: KvArguments, context: &Context) -> anyhow::Re
             let key = bytes(&key, hex)?;
             read::get(&connect().await?, &tenant, key, hex, context).await
         }
+        KvCommand::Watch(watch) => watch::run(&connect().await?, watch, hex, context).await,
         KvCommand::Range(range) => read::range(&connect, range, hex, context).await,
     }
 }

@@ -21,6 +21,7 @@ mod tenant;
 mod token;
 mod transfer;
 mod verify;
+mod watch;
 
 use std::process::ExitCode;
 
@@ -72,6 +73,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Write(write) => data::write(write, context).await?,
         Command::Query(query) => data::query(query, context).await?,
         Command::Fate(fate) => data::fate(fate, context).await?,
+        Command::Watch(watch) => watch::run(watch, context).await?,
         Command::Kv(command) => kv::run(command, context).await?,
         Command::Load(load) => load::run(load, context).await?,
         Command::Events(events) => events::run(events, context).await?,

@@ -10,3 +10,4 @@ mod kit;
 mod load;
 mod processes;
 mod serve;
+mod watch;

@@ -130,16 +130,20 @@ fn line(record: &Record, hex: bool, keys_only: bool) -> String {
     }
 }
 
-/// As JSON: what is no text, or was asked for in hexadecimal, stands under `key_hex` and `value_hex`.
-fn describe(record: &Record, hex: bool, keys_only: bool) -> Map<String, Value> {
-    let mut object = Map::new();
-    let mut put = |name: &str, bytes: &[u8]| match std::str::from_utf8(bytes) {
+/// Adds bytes to JSON: what is no text, or was asked for in hexadecimal, under a name with `_hex` behind it.
+pub(super) fn insert(object: &mut Map<String, Value>, name: &str, bytes: &[u8], hex: bool) {
+    match std::str::from_utf8(bytes) {
         Ok(text) if !hex => object.insert(name.into(), text.into()),
         _ => object.insert(format!("{name}_hex"), output::hex(bytes).into()),
     };
-    put("key", &record.key);
+}
+
+/// As JSON.
+fn describe(record: &Record, hex: bool, keys_only: bool) -> Map<String, Value> {
+    let mut object = Map::new();
+    insert(&mut object, "key", &record.key, hex);
     if !keys_only {
-        put("value", &record.value);
+        insert(&mut object, "value", &record.value, hex);
     }
     object.insert("version".into(), record.version.into());
     if record.expires_ms > 0 {
