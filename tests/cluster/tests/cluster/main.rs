@@ -13,3 +13,4 @@ mod load;
 mod operations;
 mod rejoin;
 mod totals;
+mod watch;
