@@ -6,6 +6,7 @@ mod members;
 mod peer;
 mod replicate;
 mod serve;
+mod snapshots;
 
 use std::collections::{BTreeMap, VecDeque};
 
