@@ -40,7 +40,7 @@ impl Backoff {
 }
 
 /// From 0 to 1. Every `RandomState` has new keys, which the standard library draws from the system's random numbers.
-fn random() -> f64 {
+pub(crate) fn random() -> f64 {
     let bits = RandomState::new().build_hasher().finish();
     (bits >> 11) as f64 / (1u64 << 53) as f64
 }

@@ -93,6 +93,17 @@ impl Client {
         Ok(Self { connection: Connection::lazy(options, &options.endpoints)? })
     }
 
+    /// The same, to the nodes that etcd knows, wherever they are. `endpoints` of the options is not used; the nodes are spoken
+    /// to with TLS where `ca_pem` is set.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Invalid`](crate::ErrorKind::Invalid) where the options do not fit together,
+    /// [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable) where no node has registered yet.
+    #[cfg(feature = "etcd")]
+    pub fn discover(options: &Options, discovery: &crate::discovery::Discovery) -> Result<Self, ClientError> {
+        Ok(Self { connection: Connection::discover(options, discovery, |addresses| &addresses.data)? })
+    }
+
     /// A handle of a tenant. Whether there is one shows at its first call.
     pub fn tenant(&self, name: impl Into<Arc<str>>) -> Tenant {
         Tenant { connection: self.connection.clone(), name: name.into() }

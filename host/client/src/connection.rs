@@ -8,7 +8,11 @@ use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::Channel;
 use tonic::{Request, Response, Status};
 
+#[cfg(feature = "etcd")]
+use crate::discovery::{Addresses, Discovery, Known};
 use crate::error::{ClientError, ErrorKind, TookEffect};
+#[cfg(feature = "etcd")]
+use crate::options::ENDPOINTS_MAX;
 use crate::options::Options;
 use crate::routes::{Routes, Subject};
 use crate::trail::Trail;
@@ -21,6 +25,9 @@ pub(crate) const MESSAGE_BYTES_MAX: usize = 64 << 20;
 #[derive(Clone, Debug)]
 pub(crate) struct Connection {
     routes: Arc<Routes>,
+    /// Whence the addresses come, where they are not configured.
+    #[cfg(feature = "etcd")]
+    _discovery: Option<Discovery>,
     authorization: Option<MetadataValue<Ascii>>,
     timeout: Duration,
     silence_timeout: Duration,
@@ -57,10 +64,42 @@ impl Connection {
         let authorization = options.token.as_ref().map(parse).transpose()?;
         Ok(Self {
             routes: Arc::new(Routes::new(options, endpoints)?),
+            #[cfg(feature = "etcd")]
+            _discovery: None,
             authorization,
             timeout: options.timeout,
             silence_timeout: options.silence_timeout,
         })
+    }
+
+    /// To the nodes that etcd knows, at whatever addresses it has of them.
+    #[cfg(feature = "etcd")]
+    pub(crate) fn discover(
+        options: &Options,
+        discovery: &Discovery,
+        address: fn(&Addresses) -> &str,
+    ) -> Result<Self, ClientError> {
+        let scheme = if options.ca_pem.is_some() { "https" } else { "http" };
+        let endpoints = move |known: &Known| -> Vec<String> {
+            let nodes = known.nodes.values().take(ENDPOINTS_MAX);
+            nodes.map(|node| format!("{scheme}://{}", address(&node.addresses))).collect()
+        };
+        let mut known = discovery.known();
+        let first = endpoints(&known.borrow_and_update());
+        if first.is_empty() {
+            let problem = "no node of this cluster has registered with etcd yet";
+            return Err(ClientError::new(ErrorKind::Unavailable, problem).retryable());
+        }
+        let connection = Self { _discovery: Some(discovery.clone()), ..Self::lazy(options, &first)? };
+        let routes = Arc::downgrade(&connection.routes);
+        tokio::spawn(async move {
+            // It ends with the connection, which keeps the discovery going.
+            while known.changed().await.is_ok() {
+                let Some(routes) = routes.upgrade() else { return };
+                routes.configure(&endpoints(&known.borrow_and_update()));
+            }
+        });
+        Ok(connection)
     }
 
     /// For what must not happen at another node than the one meant.

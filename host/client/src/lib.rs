@@ -19,6 +19,7 @@
 //! - [`AdminClient`]: tenants, plugins, profile, snapshots, status.
 //! - [`ClusterClient`]: groups, their members, who leads them.
 //! - [`kv::Kv`], [`ledger::Ledger`]: the commands of the shipped plugins as functions; [`typed`]: those of any plugin.
+//! - `discovery` (the feature `etcd`): nodes and groups as etcd knows them.
 //! - `load` (a feature): CSV and NDJSON files through a [`Writer`].
 //!
 //! Every error is a [`ClientError`], which says whether the call took effect.
@@ -28,6 +29,8 @@ mod backoff;
 mod client;
 pub mod cluster;
 mod connection;
+#[cfg(feature = "etcd")]
+pub mod discovery;
 mod error;
 mod fate;
 pub mod kv;

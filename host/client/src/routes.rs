@@ -140,6 +140,19 @@ impl Routes {
         Err(ClientError::new(ErrorKind::Unavailable, problems.join("; ")).retryable())
     }
 
+    /// These are configured from now on, in the place of those before; channels to those that were known stay. Where there is
+    /// none, or one is no address, nothing changes.
+    #[cfg(feature = "etcd")]
+    pub(crate) fn configure(&self, endpoints: &[String]) {
+        let known = |uri: &String| Ok(Known { place: Place::lazy(&self.options, uri)?, failure: None });
+        let places = check_endpoints(endpoints)
+            .and_then(|()| endpoints.iter().map(known).collect::<Result<Vec<_>, ClientError>>());
+        match places {
+            Ok(places) => self.table().configure(places),
+            Err(error) => tracing::warn!(%error, "the nodes' addresses stay as they were"),
+        }
+    }
+
     /// How many addresses are configured.
     pub(crate) fn configured(&self) -> usize {
         self.table().configured
@@ -262,6 +275,26 @@ impl Table {
 
     fn is_doubted(&self, position: usize) -> bool {
         self.failure(position).is_some_and(|failure| failure.silent && failure.at.elapsed() < DOUBT_FOR)
+    }
+
+    #[cfg(feature = "etcd")]
+    fn configure(&mut self, mut places: Vec<Known>) {
+        let current = Arc::clone(&self.places[self.current].place);
+        let mut before = std::mem::take(&mut self.places);
+        for place in &mut places {
+            let same = before.iter().position(|known| known.place.authority == place.place.authority);
+            if let Some(same) = same {
+                *place = before.swap_remove(same);
+            }
+        }
+        self.configured = places.len();
+        // Who is not configured any more may lead until it is seen that it does not.
+        places.extend(before.into_iter().take(LEARNED_MAX));
+        self.places = places;
+        let position = self.position_by(|known| std::ptr::eq(known, Arc::as_ptr(&current)));
+        self.current = position.filter(|position| *position < self.configured).unwrap_or_default();
+        let left = |leader: &Arc<Place>| self.places.iter().any(|known| Arc::ptr_eq(&known.place, leader));
+        self.leaders.retain(|_, leader| left(leader));
     }
 
     fn add(&mut self, place: Arc<Place>) -> usize {
