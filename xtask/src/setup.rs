@@ -7,6 +7,7 @@ mod cargo_deny;
 mod debian;
 mod etcd;
 mod protoc;
+mod python;
 mod wasm32;
 
 use crate::run::say;
@@ -23,10 +24,12 @@ pub(crate) enum Need {
     Etcd,
     /// The checker of dependencies.
     CargoDeny,
+    /// gRPC's packages for Python.
+    PythonGrpc,
 }
 
 /// Everything that `cargo xtask test` uses.
-pub(crate) const ALL: &[Need] = &[Need::Wasm32, Need::Protoc, Need::Etcd, Need::CargoDeny];
+pub(crate) const ALL: &[Need] = &[Need::Wasm32, Need::Protoc, Need::Etcd, Need::CargoDeny, Need::PythonGrpc];
 
 impl Need {
     fn name(self) -> &'static str {
@@ -35,6 +38,7 @@ impl Need {
             Self::Protoc => "protoc",
             Self::Etcd => "etcd",
             Self::CargoDeny => "cargo-deny",
+            Self::PythonGrpc => "grpcio",
         }
     }
 
@@ -44,6 +48,7 @@ impl Need {
             Self::Protoc => "the etcd client's build script insists on it",
             Self::Etcd => "the tests of coordination run against a real one",
             Self::CargoDeny => "lint checks licences, sources and advisories of dependencies with it",
+            Self::PythonGrpc => "the tests run the example in Python",
         }
     }
 
@@ -54,6 +59,7 @@ impl Need {
             Self::Protoc => protoc::found(),
             Self::Etcd => etcd::found(),
             Self::CargoDeny => cargo_deny::found(),
+            Self::PythonGrpc => python::found(),
         }
     }
 
@@ -63,6 +69,7 @@ impl Need {
             Self::Protoc => protoc::install(),
             Self::Etcd => etcd::install(),
             Self::CargoDeny => cargo_deny::install(),
+            Self::PythonGrpc => python::install(),
         }
     }
 }

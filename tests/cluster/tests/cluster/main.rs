@@ -3,6 +3,7 @@
 
 mod ack_leader;
 mod broken;
+mod discovery;
 mod failover;
 mod faults;
 mod flights;
@@ -11,6 +12,7 @@ mod history;
 mod kit;
 mod load;
 mod operations;
+mod python;
 mod rejoin;
 mod totals;
 mod watch;
