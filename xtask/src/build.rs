@@ -92,13 +92,13 @@ pub(crate) fn bench(what: &str, arguments: &[String]) -> Result<()> {
     match what {
         "core" => {}
         "coordination" => setup::ensure(&[Need::Etcd])?,
-        "failover" => {
+        "failover" | "cluster" => {
             setup::ensure(&[Need::Etcd])?;
             plugins()?;
         }
         _ => plugins()?,
     }
-    if what == "single" {
+    if ["single", "failover", "cluster"].contains(&what) {
         // The benchmark starts the binary that lies beside its own.
         release()?;
     }

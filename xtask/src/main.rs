@@ -89,10 +89,10 @@ enum Task {
     },
     /// Checks format, clippy (warnings are errors), and licences, sources and advisories of dependencies
     Lint,
-    /// Measures: `micro` parts of the node, its replica `core`, a `single` node under load, `coordination` of many groups by etcd, or `failover` of a cluster
+    /// Measures: `micro` parts of the node, its replica `core`, a `single` node under load, `coordination` of many groups by etcd, `failover` of a cluster, or a `cluster` beside etcd
     Bench {
         /// What to measure
-        #[arg(value_parser = ["micro", "core", "single", "coordination", "failover"])]
+        #[arg(value_parser = ["micro", "core", "single", "coordination", "failover", "cluster"])]
         what: String,
         /// Arguments for the benchmark
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]

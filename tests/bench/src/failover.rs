@@ -9,13 +9,13 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, ensure};
 use mortise_client::kv::Kv;
 use mortise_client::{Client, Options, WriterOptions, parse_endpoints};
-use mortise_cluster_kit::{LocalCluster, Setup};
+use mortise_cluster_kit::LocalCluster;
 use tokio::runtime::Runtime;
 use tokio::task::JoinHandle;
 
-use crate::Common;
 use crate::report::{Report, Target};
 use crate::samples::Samples;
+use crate::{Common, cluster_of_release};
 
 /// Writes in flight.
 const CALLERS: usize = 16;
@@ -98,7 +98,7 @@ impl Load {
 /// Measures.
 pub(crate) fn run(arguments: &Arguments) -> Result<Report> {
     let folder = arguments.common.scratch()?;
-    let mut cluster = LocalCluster::start(&Setup::new(folder.path()))?;
+    let mut cluster = LocalCluster::start(&cluster_of_release(folder.path())?)?;
     cluster.create_tenant(&arguments.common.plugins(), "kv")?;
     let runtime = Runtime::new()?;
     let load = runtime.block_on(Load::start(&cluster))?;

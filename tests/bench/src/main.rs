@@ -1,4 +1,4 @@
-//! Benchmarks. `cargo xtask bench micro|core|single|coordination|failover` builds what they need and runs them.
+//! Benchmarks. `cargo xtask bench micro|core|single|coordination|failover|cluster` builds what they need and runs them.
 //!
 //! ```text
 //!   micro  ─▶ parts in this process: apply through the plugin and natively, log, state store
@@ -6,15 +6,19 @@
 //!   single ─▶ a `mortise` process on a real folder, loaded from this one; CPU by thread from /proc
 //!   coordination ─▶ a node with many groups in this process, on an etcd of its own
 //!   failover ─▶ three `mortise` processes and an etcd, killed and handed over under load
+//!   cluster  ─▶ three `mortise` processes beside three etcds, the same puts to both in turn
 //! ```
 //! All print a table; targets stand beside the numbers. A missed target is said, but is no failure: a benchmark
 //! fails only where something does not work.
 
+mod cluster;
 mod coordination;
 mod disk;
 mod failover;
 mod memory;
 mod micro;
+mod pipeline;
+mod process;
 mod replica;
 mod report;
 mod samples;
@@ -24,6 +28,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use clap::{Args, Parser, Subcommand};
+use mortise_cluster_kit::Setup;
 use tempfile::TempDir;
 
 use report::Report;
@@ -55,6 +60,8 @@ enum What {
     Coordination(coordination::Arguments),
     /// Three nodes and an etcd: how long writes stand still when one is killed, or hands its leadership over
     Failover(failover::Arguments),
+    /// Three nodes and three etcds: the same durable puts to both, in turn, as ratios
+    Cluster(cluster::Arguments),
 }
 
 /// What both take.
@@ -103,6 +110,13 @@ fn finish(report: &Report, json: Option<&Path>) -> Result<()> {
     }
 }
 
+/// Three nodes of the binary beside this one, which is a release build.
+pub(crate) fn cluster_of_release(folder: &Path) -> Result<Setup> {
+    let binary = std::env::current_exe()?.with_file_name("mortise");
+    anyhow::ensure!(binary.exists(), "there is no {}: cargo xtask build makes it", binary.display());
+    Ok(Setup { binary: Some(binary), ..Setup::new(folder) })
+}
+
 fn temporary(parent: &Path) -> std::io::Result<TempDir> {
     tempfile::Builder::new().prefix("bench-").tempdir_in(parent)
 }
@@ -113,6 +127,7 @@ fn main() -> Result<()> {
         What::Core(arguments) => finish(&replica::run(&arguments)?, arguments.json.as_deref()),
         What::Single(arguments) => arguments.common.finish(&single::run(&arguments)?),
         What::Failover(arguments) => arguments.common.finish(&failover::run(&arguments)?),
+        What::Cluster(arguments) => arguments.common.finish(&cluster::run(&arguments)?),
         What::Coordination(arguments) => finish(&coordination::run(&arguments)?, arguments.json.as_deref()),
     }
 }

@@ -16,6 +16,11 @@ impl Samples {
         self.add(took.as_secs_f64() * 1e6 / share.max(1) as f64);
     }
 
+    /// Takes in those of another measurement.
+    pub(crate) fn extend(&mut self, other: Self) {
+        self.0.extend(other.0);
+    }
+
     pub(crate) fn p50(&self) -> f64 {
         self.quantile(0.50)
     }

@@ -34,6 +34,8 @@ pub struct Setup {
     pub settings: String,
     /// Whether the links between nodes, and from nodes to etcd, can be cut.
     pub links: bool,
+    /// The binary `mortise`. Default: the one that tests are built with.
+    pub binary: Option<PathBuf>,
     /// The rule that is out of force in every node, by its name for `broken-node`.
     pub broken: Option<&'static str>,
 }
@@ -42,7 +44,7 @@ impl Setup {
     /// Three nodes, all of them members.
     pub fn new(folder: impl Into<PathBuf>) -> Self {
         let (folder, settings) = (folder.into(), String::new());
-        Self { nodes: 3, members: 3, folder, settings, links: false, broken: None }
+        Self { nodes: 3, members: 3, folder, settings, links: false, binary: None, broken: None }
     }
 }
 
@@ -64,7 +66,10 @@ impl LocalCluster {
     /// # Errors
     /// Something does not start or serve in time; the error names the log to look into.
     pub fn start(setup: &Setup) -> Result<Self> {
-        let binary = mortise_artifacts::tools::binary("mortise")?;
+        let binary = match &setup.binary {
+            Some(binary) => binary.clone(),
+            None => mortise_artifacts::tools::binary("mortise")?,
+        };
         let program = match setup.broken {
             Some(rule) => Program::Broken(mortise_artifacts::tools::binary("broken-node")?, rule),
             None => Program::Mortise(binary.clone()),

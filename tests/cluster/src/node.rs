@@ -109,6 +109,11 @@ impl Node {
         self.child.is_some()
     }
 
+    /// Its process id, where it runs.
+    pub fn process(&self) -> Option<u32> {
+        self.child.as_ref().map(Child::id)
+    }
+
     /// kill −9.
     ///
     /// # Errors

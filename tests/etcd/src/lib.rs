@@ -69,6 +69,11 @@ impl TestEtcd {
         self.members.iter().map(|member| format!("{scheme}://127.0.0.1:{}", member.ports.client)).collect()
     }
 
+    /// Process ids of the members that run.
+    pub fn processes(&self) -> Vec<u32> {
+        self.members.iter().filter_map(Member::process).collect()
+    }
+
     fn launch(&mut self, member: usize) -> Result<()> {
         let cluster: Vec<String> =
             self.members.iter().map(|m| format!("{}={}", m.name, m.peer_url())).collect();

@@ -62,6 +62,10 @@ impl Member {
         self.running.is_some()
     }
 
+    pub(crate) fn process(&self) -> Option<u32> {
+        Some(self.running.as_ref()?.etcd.as_raw_nonzero().get().unsigned_abs())
+    }
+
     pub(crate) fn launch(&mut self, program: &Path, arguments: &[String]) -> Result<()> {
         ensure!(self.running.is_none(), "{} runs already", self.name);
         let mut command = Command::new("sh");

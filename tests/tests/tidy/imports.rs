@@ -61,7 +61,8 @@ const FREE: &[&str] = &[
 const HOMES: &[(&str, &[&str])] = &[
     ("wasmtime*", &["mortise-runtime"]),
     ("cranelift*", &["mortise-runtime"]),
-    ("etcd-client", &["mortise-coordination"]),
+    // The benchmark measures etcd beside us.
+    ("etcd-client", &["mortise-coordination", "mortise-bench"]),
     ("tonic*", &["mortise-node", "mortise-peer", "mortise-client", "mortise-proto"]),
     ("fjall", &["mortise-storage"]),
 ];

@@ -1,20 +1,16 @@
 //! One client, many writes in flight.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
-use bytes::Bytes;
-use mortise_client::writer::PendingBatch;
-use mortise_client::{Tenant, Writer, WriterOptions, kv};
-use tokio::sync::mpsc;
+use anyhow::Result;
+use mortise_client::{Tenant, WriterOptions};
 
 use super::Arguments;
 use super::node::Node;
-use super::process::{Cpu, Machine, Process};
 use super::scrape::Metrics;
 use crate::VALUE_BYTES;
+use crate::pipeline::Pipeline;
+use crate::process::{Cpu, Machine, Process};
 use crate::report::{Report, Target};
 use crate::samples::Samples;
 
@@ -24,14 +20,6 @@ const TARGET: f64 = 100_000.0;
 const WARM_UP: Duration = Duration::from_secs(2);
 /// Threads that used less are not listed, in µs a write.
 const LISTED_US: f64 = 0.005;
-
-/// What the tasks of the load share.
-#[derive(Default)]
-struct Progress {
-    acknowledged: AtomicU64,
-    measuring: AtomicBool,
-    stop: AtomicBool,
-}
 
 /// Everything that is counted, at one moment.
 struct Moment {
@@ -45,11 +33,11 @@ struct Moment {
 }
 
 impl Moment {
-    async fn now(node: &Node, progress: &Progress) -> Result<Self> {
+    async fn now(node: &Node, pipeline: &Pipeline) -> Result<Self> {
         let metrics = Metrics::of(node.admin_address()).await?;
         Ok(Self {
             time: Instant::now(),
-            acknowledged: progress.acknowledged.load(Ordering::Relaxed),
+            acknowledged: pipeline.acknowledged(),
             node: node.process().cpu()?,
             client: Process::this().cpu()?,
             threads: node.process().threads()?,
@@ -67,69 +55,16 @@ pub(super) async fn measure(
     node: &Node,
 ) -> Result<()> {
     let options = WriterOptions { window_writes: arguments.window, ..WriterOptions::default() };
-    let writer = tenant.writer(options).await?;
-    let progress = Arc::new(Progress::default());
-    let (sent, to_await) = mpsc::unbounded_channel();
-    let sender = send(writer, arguments.batch.max(1), arguments.keys.max(1), progress.clone(), sent);
-    let (sender, receiver) = (tokio::spawn(sender), tokio::spawn(receive(to_await, progress.clone())));
+    let pipeline = Pipeline::start(tenant.writer(options).await?, arguments.batch, arguments.keys);
     tokio::time::sleep(WARM_UP).await;
-    let first = Moment::now(node, &progress).await?;
-    progress.measuring.store(true, Ordering::Relaxed);
+    let first = Moment::now(node, &pipeline).await?;
+    pipeline.measure(true);
     tokio::time::sleep(Duration::from_secs(arguments.seconds)).await;
-    progress.measuring.store(false, Ordering::Relaxed);
-    let last = Moment::now(node, &progress).await?;
-    progress.stop.store(true, Ordering::Relaxed);
-    sender.await??;
-    let latencies = receiver.await??;
+    pipeline.measure(false);
+    let last = Moment::now(node, &pipeline).await?;
+    let latencies = pipeline.stop().await?;
     tell(report, arguments, &first, &last, &latencies);
     Ok(())
-}
-
-/// Sends batches as fast as the window lets it.
-async fn send(
-    writer: Writer,
-    batch: usize,
-    keys: u64,
-    progress: Arc<Progress>,
-    sent: mpsc::UnboundedSender<(Instant, usize, PendingBatch)>,
-) -> Result<()> {
-    let mut number = 0u64;
-    while !progress.stop.load(Ordering::Relaxed) {
-        let commands: Vec<Bytes> = (0..batch)
-            .map(|_| {
-                number += 1;
-                // Neighbours in time are far apart in the key space.
-                let key = (number % keys).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-                kv::put(key.to_be_bytes().to_vec(), vec![0x61; VALUE_BYTES], 0)
-            })
-            .collect();
-        let pending = writer.send_batch(commands).await?;
-        if sent.send((Instant::now(), batch, pending)).is_err() {
-            break;
-        }
-    }
-    writer.flush().await;
-    Ok(())
-}
-
-/// Waits for the answers, in the order of sending. Milliseconds from a batch's sending to its last answer: that is
-/// what each of its writes is said to have taken.
-async fn receive(
-    mut sent: mpsc::UnboundedReceiver<(Instant, usize, PendingBatch)>,
-    progress: Arc<Progress>,
-) -> Result<Samples> {
-    let mut latencies = Samples::default();
-    while let Some((start, writes, pending)) = sent.recv().await {
-        let results = pending.await?;
-        let took = start.elapsed();
-        let refused = results.into_iter().find_map(Result::err);
-        ensure!(refused.is_none(), "a write was refused: {refused:?}");
-        progress.acknowledged.fetch_add(writes as u64, Ordering::Relaxed);
-        if progress.measuring.load(Ordering::Relaxed) {
-            latencies.add(took.as_secs_f64() * 1e3);
-        }
-    }
-    Ok(latencies)
 }
 
 fn tell(report: &mut Report, arguments: &Arguments, first: &Moment, last: &Moment, latencies: &Samples) {

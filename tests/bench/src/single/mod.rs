@@ -3,7 +3,6 @@
 mod load;
 mod node;
 mod one;
-mod process;
 mod scrape;
 
 use std::path::PathBuf;

@@ -12,7 +12,7 @@ use anyhow::{Context, Result, bail};
 use mortise_client::Options;
 
 use super::Arguments;
-use super::process::Process;
+use crate::process::Process;
 
 /// How long a node may take to start: compiling its plugins included.
 const START_TIMEOUT: Duration = Duration::from_secs(120);

@@ -8,44 +8,44 @@ use anyhow::{Context, Result};
 use crate::memory::resident_bytes;
 
 /// A process of this machine.
-pub(super) struct Process(PathBuf);
+pub(crate) struct Process(PathBuf);
 
 /// CPU time used up to some moment.
 #[derive(Clone, Copy, Default)]
-pub(super) struct Cpu {
+pub(crate) struct Cpu {
     /// Seconds in the process's own code.
-    pub(super) user: f64,
+    pub(crate) user: f64,
     /// Seconds in the kernel.
-    pub(super) system: f64,
+    pub(crate) system: f64,
 }
 
 impl Cpu {
-    pub(super) fn total(self) -> f64 {
+    pub(crate) fn total(self) -> f64 {
         self.user + self.system
     }
 
-    pub(super) fn since(self, earlier: Cpu) -> Cpu {
+    pub(crate) fn since(self, earlier: Cpu) -> Cpu {
         Cpu { user: self.user - earlier.user, system: self.system - earlier.system }
     }
 }
 
 impl Process {
-    pub(super) fn new(pid: u32) -> Self {
+    pub(crate) fn new(pid: u32) -> Self {
         Self(Path::new("/proc").join(pid.to_string()))
     }
 
     /// This process.
-    pub(super) fn this() -> Self {
+    pub(crate) fn this() -> Self {
         Self::new(std::process::id())
     }
 
     /// The CPU time of all its threads, also of those that ended.
-    pub(super) fn cpu(&self) -> Result<Cpu> {
+    pub(crate) fn cpu(&self) -> Result<Cpu> {
         Ok(stat(&self.0.join("stat"))?.1)
     }
 
     /// The CPU time of its living threads, summed over those of one name.
-    pub(super) fn threads(&self) -> Result<BTreeMap<String, Cpu>> {
+    pub(crate) fn threads(&self) -> Result<BTreeMap<String, Cpu>> {
         let mut threads = BTreeMap::<String, Cpu>::new();
         for thread in std::fs::read_dir(self.0.join("task"))? {
             // A thread may end in between.
@@ -58,22 +58,22 @@ impl Process {
     }
 
     /// Bytes of physical memory.
-    pub(super) fn rss_bytes(&self) -> Result<u64> {
+    pub(crate) fn rss_bytes(&self) -> Result<u64> {
         resident_bytes(&self.0)
     }
 }
 
 /// CPU time of the whole machine up to some moment.
 #[derive(Clone, Copy)]
-pub(super) struct Machine {
+pub(crate) struct Machine {
     /// Seconds, over all cores, in which something ran.
-    pub(super) busy: f64,
+    pub(crate) busy: f64,
     /// Seconds that the machine below gave to others, where this one is virtual.
-    pub(super) stolen: f64,
+    pub(crate) stolen: f64,
 }
 
 impl Machine {
-    pub(super) fn now() -> Result<Self> {
+    pub(crate) fn now() -> Result<Self> {
         let text = std::fs::read_to_string("/proc/stat").context("read /proc/stat")?;
         let ticks = rustix::param::clock_ticks_per_second() as f64;
         let numbers = text.lines().next().unwrap_or_default().split_whitespace().skip(1);

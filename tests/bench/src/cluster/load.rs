@@ -1,0 +1,108 @@
+//! Callers who write, and what it takes.
+
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use mortise_client::kv::Kv;
+use tokio::task::JoinSet;
+
+use crate::VALUE_BYTES;
+use crate::pipeline::key;
+use crate::process::Process;
+use crate::samples::Samples;
+
+/// Where puts go. Clones share connections.
+#[derive(Clone)]
+pub(super) enum Store {
+    Ours(Kv),
+    Etcd(etcd_client::KvClient),
+}
+
+impl Store {
+    async fn put(&mut self, key: Vec<u8>) -> Result<()> {
+        let value = vec![0x61; VALUE_BYTES];
+        match self {
+            Self::Ours(kv) => drop(kv.put(key, value, 0).await?),
+            Self::Etcd(kv) => drop(kv.put(key, value, None).await?),
+        }
+        Ok(())
+    }
+}
+
+/// What one store did with some callers, over all rounds.
+#[derive(Default)]
+pub(super) struct Measured {
+    writes: u64,
+    seconds: f64,
+    servers: f64,
+    client: f64,
+    /// µs.
+    pub(super) latencies: Samples,
+}
+
+impl Measured {
+    pub(super) fn add(&mut self, other: Self) {
+        let Self { writes, seconds, servers, client, latencies } = other;
+        (self.writes, self.seconds) = (self.writes + writes, self.seconds + seconds);
+        (self.servers, self.client) = (self.servers + servers, self.client + client);
+        self.latencies.extend(latencies);
+    }
+
+    /// Writes a second.
+    pub(super) fn rate(&self) -> f64 {
+        self.writes as f64 / self.seconds
+    }
+
+    /// CPU time of all servers together, µs a write.
+    pub(super) fn server_us(&self) -> f64 {
+        self.servers / self.writes as f64 * 1e6
+    }
+
+    /// The same of this process.
+    pub(super) fn client_us(&self) -> f64 {
+        self.client / self.writes as f64 * 1e6
+    }
+}
+
+/// Each of so many callers puts one key after the other, for some time.
+pub(super) async fn measure(
+    store: &Store,
+    callers: usize,
+    time: Duration,
+    keys: u64,
+    servers: &[Process],
+) -> Result<Measured> {
+    let cpu = || {
+        let servers: f64 =
+            servers.iter().map(|server| anyhow::Ok(server.cpu()?.total())).sum::<Result<f64>>()?;
+        anyhow::Ok((servers, Process::this().cpu()?.total()))
+    };
+    let (before, begun) = (cpu()?, Instant::now());
+    let mut tasks = JoinSet::new();
+    for caller in 0..callers {
+        let mut store = store.clone();
+        tasks.spawn(async move {
+            let mut took = Vec::new();
+            for number in (caller as u64..).step_by(callers) {
+                let asked = Instant::now();
+                if asked.duration_since(begun) >= time {
+                    break;
+                }
+                store.put(key(number, keys)).await?;
+                took.push(asked.elapsed());
+            }
+            anyhow::Ok(took)
+        });
+    }
+    let mut measured = Measured::default();
+    while let Some(took) = tasks.join_next().await {
+        for took in took?? {
+            measured.latencies.add_us(took, 1);
+            measured.writes += 1;
+        }
+    }
+    measured.seconds = begun.elapsed().as_secs_f64();
+    let after = cpu()?;
+    (measured.servers, measured.client) = (after.0 - before.0, after.1 - before.1);
+    Ok(measured)
+}
