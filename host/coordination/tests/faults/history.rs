@@ -7,7 +7,9 @@ use mortise_coordination::{
 use mortise_core::group::{GroupRecord, Incarnation, NodeId};
 use mortise_etcd_kit::{Release, TestEtcd};
 
-use crate::kit::{GROUP, Node, backend, broken, create, elected, etcd, live, node, observer_with, offline};
+use crate::kit::{
+    GROUP, Node, backend, broken, create, elected, etcd, live, node, observer_with, offline, shown,
+};
 
 /// What must be so while a node is frozen, and after it was accepted.
 async fn frozen_until_accepted(etcd: &TestEtcd, node: &Node, before: Known) {
@@ -53,9 +55,12 @@ async fn begin(release: Release) -> (TestEtcd, Node) {
 async fn an_etcd_that_was_wiped_freezes_the_node() {
     for (release, token) in [(Release::V3_4, None), (Release::V3_5, Some("second"))] {
         let (mut etcd, node) = begin(release).await;
-        for _ in 0..20 {
+        for _ in 0..19 {
             elected(&node, 1).await;
         }
+        let last = elected(&node, 1).await;
+        // What the watch has not told by then, it cannot tell afterwards.
+        shown(&node, last.mod_revision).await;
         let before = node.known().unwrap();
         etcd.kill_all().unwrap();
         etcd.wipe(token).unwrap();
@@ -73,9 +78,12 @@ async fn an_etcd_that_was_restored_from_an_old_backup_freezes_the_node() {
         let node = crate::kit::node(&etcd, 1).await;
         // The backup is taken while nobody is there, as the checks of the session's key want it.
         let backup = etcd.backup().unwrap();
-        for _ in 0..20 {
+        for _ in 0..19 {
             elected(&node, 1).await;
         }
+        let last = elected(&node, 1).await;
+        // What the watch has not told by then, it cannot tell afterwards.
+        shown(&node, last.mod_revision).await;
         let before = node.known().unwrap();
         etcd.ctl(&["del", "/faults/sessions/1"]).unwrap();
         etcd.kill_all().unwrap();

@@ -13,12 +13,12 @@ use crate::samples::Samples;
 
 /// Where puts go. Clones share connections.
 #[derive(Clone)]
-pub(super) enum Store {
+pub(super) enum Server {
     Ours(Kv),
     Etcd(etcd_client::KvClient),
 }
 
-impl Store {
+impl Server {
     async fn put(&mut self, key: Vec<u8>) -> Result<()> {
         let value = vec![0x61; VALUE_BYTES];
         match self {
@@ -66,7 +66,7 @@ impl Measured {
 
 /// Each of so many callers puts one key after the other, for some time.
 pub(super) async fn measure(
-    store: &Store,
+    store: &Server,
     callers: usize,
     time: Duration,
     keys: u64,

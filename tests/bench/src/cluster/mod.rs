@@ -23,7 +23,7 @@ use crate::pipeline::Pipeline;
 use crate::process::Process;
 use crate::report::{Report, Target};
 use crate::{Common, VALUE_BYTES, cluster_of_release};
-use load::{Measured, Store};
+use load::{Measured, Server};
 
 /// Before anything is measured.
 const WARM_UP: Duration = Duration::from_secs(2);
@@ -79,9 +79,9 @@ async fn measure(arguments: &Arguments, cluster: &LocalCluster, etcd: &TestEtcd)
         cluster.nodes().iter().filter_map(|node| node.process()).map(Process::new).collect();
     let members: Vec<Process> = etcd.processes().into_iter().map(Process::new).collect();
     let stores = [
-        ("writer", Store::Ours(Kv::with_writer(tenant.clone(), writer)), &nodes),
-        ("unary", Store::Ours(Kv::new(tenant.clone())), &nodes),
-        ("etcd", Store::Etcd(client.kv_client()), &members),
+        ("writer", Server::Ours(Kv::with_writer(tenant.clone(), writer)), &nodes),
+        ("unary", Server::Ours(Kv::new(tenant.clone())), &nodes),
+        ("etcd", Server::Etcd(client.kv_client()), &members),
     ];
     let time = Duration::from_secs(arguments.seconds);
     for (_, store, processes) in &stores {
