@@ -77,8 +77,9 @@ Accept an etcd that was wiped, restored or exchanged.
 Nodes notice that etcd is not the one they knew, and freeze: a leader serves on, but nobody is elected and no set changes.
 First make sure that the etcd in front of them is the right one, and that it was restored under a new
 --initial-cluster-token. Then run this command against every node (--admin-endpoint names one, and only one), without --group; and at
-last with --group against one in-sync member of each group: it begins a new history with the newest record that the members
-remember. All voters have to be heard, or declared gone with --gone. Create no tenant before all groups are back: their leaders
+last with --group, for each group, against its leader, where one serves, else against the member whose log is furthest: a refusal
+names it. It begins a new history with the newest record that the members remember, 100,000 epochs higher. Every member has to be
+heard, or declared gone with --gone. Create no tenant before all groups are back: their leaders
 enter the names of theirs in etcd again.";
 
 const UNCLEAN: &str = "\

@@ -1,4 +1,4 @@
-//! Streams to the other members: matching, appends within a window, entries read back, snapshots, beacons.
+//! Streams to the other members: matching, appends within a window, entries read back, beacons.
 
 use std::collections::VecDeque;
 
