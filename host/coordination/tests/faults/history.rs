@@ -60,7 +60,7 @@ async fn an_etcd_that_was_wiped_freezes_the_node() {
         }
         let last = elected(&node, 1).await;
         // What the watch has not told by then, it cannot tell afterwards.
-        shown(&node, last.mod_revision).await;
+        shown(&mut node.changes(Interest::Group(GROUP)), &last).await;
         let before = node.known().unwrap();
         etcd.kill_all().unwrap();
         etcd.wipe(token).unwrap();
@@ -83,7 +83,7 @@ async fn an_etcd_that_was_restored_from_an_old_backup_freezes_the_node() {
         }
         let last = elected(&node, 1).await;
         // What the watch has not told by then, it cannot tell afterwards.
-        shown(&node, last.mod_revision).await;
+        shown(&mut node.changes(Interest::Group(GROUP)), &last).await;
         let before = node.known().unwrap();
         etcd.ctl(&["del", "/faults/sessions/1"]).unwrap();
         etcd.kill_all().unwrap();

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mortise_coordination::{
-    Change, Changes, Config, Coordination, Coordinator, Etcd, EtcdConfig, Expected, History, Interest,
-    Revision, Seen, SessionState, SwapOutcome, new_nonce,
+    Change, Changes, Config, Coordination, Coordinator, Etcd, EtcdConfig, Expected, History, Interest, Seen,
+    SessionState, SwapOutcome, new_nonce,
 };
 use mortise_core::group::{BootId, GroupRecord, Incarnation, LeaseId, NodeId};
 use mortise_core::ids::{Epoch, GroupId};
@@ -67,11 +67,11 @@ pub(crate) async fn live(node: &Node) -> LeaseId {
     .await
 }
 
-/// Waits until the watch has told the node of the group's record as it was written then.
-pub(crate) async fn shown(node: &Node, written: Revision) {
-    until(&mut node.changes(Interest::Group(GROUP)), "the record", |change| match change {
+/// Waits until the watch tells of the group's record as it was written then.
+pub(crate) async fn shown(changes: &mut Changes, written: &Seen<GroupRecord>) {
+    until(changes, "the record that was written", |change| match change {
         Change::Group(_, state) => {
-            state.record.as_ref().is_ok_and(|seen| seen.mod_revision == written).then_some(())
+            state.record.as_ref().is_ok_and(|seen| seen.mod_revision == written.mod_revision).then_some(())
         }
         _ => None,
     })

@@ -15,7 +15,8 @@ use mortise_core::ids::Epoch;
 use mortise_etcd_kit::Release;
 
 use crate::kit::{
-    GROUP, Node, TTL, create, elect, elected, etcd, live, node, observer, observer_with, offline, until,
+    GROUP, Node, TTL, create, elect, elected, etcd, live, node, observer, observer_with, offline, shown,
+    until,
 };
 
 /// Nodes that depose each other all the time; and which leader every epoch was seen with, by anybody.
@@ -149,13 +150,7 @@ async fn a_hanging_member_is_left() {
     elected(&node, 1).await;
     let mut changes = node.changes(Interest::Group(GROUP));
     let seen = elected(&node, 1).await;
-    until(&mut changes, "the watch elsewhere", |change| match change {
-        Change::Group(_, state) => {
-            (state.record.as_ref().unwrap().mod_revision >= seen.mod_revision).then_some(())
-        }
-        _ => None,
-    })
-    .await;
+    shown(&mut changes, &seen).await;
     let mut own = node.changes(Interest::All);
     let renewed = until(&mut own, "a renewal sent since then", |change| match change {
         Change::Session(SessionState::Live { lease, deadline }) => {

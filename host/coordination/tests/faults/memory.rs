@@ -11,7 +11,7 @@ use mortise_coordination::{
 use mortise_core::group::{BootId, LeaseId, NodeId};
 use mortise_core::ids::Epoch;
 
-use crate::kit::{GROUP, Node, TTL, broken, create, elected, live, offline, until};
+use crate::kit::{GROUP, Node, TTL, broken, create, elected, live, offline, shown, until};
 
 struct World {
     memory: Memory,
@@ -98,13 +98,7 @@ async fn a_watch_that_is_late_tells_the_newest_in_the_end() {
     }
     assert_eq!(told, 0, "told though the watch is held");
     world.faults.hold_watch(false);
-    until(&mut changes, "the newest", |change| match change {
-        Change::Group(_, state) => {
-            (state.record.as_ref().unwrap().mod_revision == last.mod_revision).then_some(())
-        }
-        _ => None,
-    })
-    .await;
+    shown(&mut changes, &last).await;
 }
 
 #[tokio::test]
@@ -115,13 +109,7 @@ async fn events_that_a_watch_lost_are_found_by_listing_again() {
     let mut changes = world.node.changes(Interest::Group(GROUP));
     for number in [1, 2] {
         let seen = elected(&world.node, number).await;
-        until(&mut changes, "what the watch lost", |change| match change {
-            Change::Group(_, state) => {
-                (state.record.as_ref().unwrap().mod_revision == seen.mod_revision).then_some(())
-            }
-            _ => None,
-        })
-        .await;
+        shown(&mut changes, &seen).await;
     }
     world.memory.delete("/faults/sessions/1");
     assert_eq!(offline(&world.node).await, SessionState::Offline(SessionLoss::KeyGone));
@@ -185,13 +173,7 @@ async fn a_coordinator_out_of_reach_is_found_again() {
     live(&world.node).await;
     let seen = elected(&world.node, 1).await;
     let mut changes = world.node.changes(Interest::Group(GROUP));
-    until(&mut changes, "the watch", |change| match change {
-        Change::Group(_, state) => {
-            (state.record.as_ref().unwrap().mod_revision == seen.mod_revision).then_some(())
-        }
-        _ => None,
-    })
-    .await;
+    shown(&mut changes, &seen).await;
 }
 
 #[tokio::test]
@@ -246,13 +228,7 @@ async fn what_is_frozen_is_told_no_change() {
     let mut changes = world.node.changes(Interest::All);
     let backup = world.memory.backup();
     let before = elected(&world.node, 1).await;
-    until(&mut changes, "the record that will be lost", |change| match change {
-        Change::Group(_, state) => {
-            (state.record.as_ref().unwrap().mod_revision == before.mod_revision).then_some(())
-        }
-        _ => None,
-    })
-    .await;
+    shown(&mut changes, &before).await;
     world.memory.restore(Some(backup), true);
     let found = broken(&world.node).await;
     // Meanwhile etcd gets as far as it was known to be, and beyond: the same revisions say something else now.

@@ -29,7 +29,7 @@ impl Server {
     }
 }
 
-/// What one store did with some callers, over all rounds.
+/// What one server did with some callers, over all rounds.
 #[derive(Default)]
 pub(super) struct Measured {
     writes: u64,
@@ -66,21 +66,21 @@ impl Measured {
 
 /// Each of so many callers puts one key after the other, for some time.
 pub(super) async fn measure(
-    store: &Server,
+    server: &Server,
     callers: usize,
     time: Duration,
     keys: u64,
-    servers: &[Process],
+    processes: &[Process],
 ) -> Result<Measured> {
     let cpu = || {
         let servers: f64 =
-            servers.iter().map(|server| anyhow::Ok(server.cpu()?.total())).sum::<Result<f64>>()?;
+            processes.iter().map(|process| anyhow::Ok(process.cpu()?.total())).sum::<Result<f64>>()?;
         anyhow::Ok((servers, Process::this().cpu()?.total()))
     };
     let (before, begun) = (cpu()?, Instant::now());
     let mut tasks = JoinSet::new();
     for caller in 0..callers {
-        let mut store = store.clone();
+        let mut server = server.clone();
         tasks.spawn(async move {
             let mut took = Vec::new();
             for number in (caller as u64..).step_by(callers) {
@@ -88,7 +88,7 @@ pub(super) async fn measure(
                 if asked.duration_since(begun) >= time {
                     break;
                 }
-                store.put(key(number, keys)).await?;
+                server.put(key(number, keys)).await?;
                 took.push(asked.elapsed());
             }
             anyhow::Ok(took)

@@ -78,22 +78,22 @@ async fn measure(arguments: &Arguments, cluster: &LocalCluster, etcd: &TestEtcd)
     let nodes: Vec<Process> =
         cluster.nodes().iter().filter_map(|node| node.process()).map(Process::new).collect();
     let members: Vec<Process> = etcd.processes().into_iter().map(Process::new).collect();
-    let stores = [
+    let servers = [
         ("writer", Server::Ours(Kv::with_writer(tenant.clone(), writer)), &nodes),
         ("unary", Server::Ours(Kv::new(tenant.clone())), &nodes),
         ("etcd", Server::Etcd(client.kv_client()), &members),
     ];
     let time = Duration::from_secs(arguments.seconds);
-    for (_, store, processes) in &stores {
-        load::measure(store, MANY, WARM_UP, arguments.keys, processes).await?;
+    for (_, server, processes) in &servers {
+        load::measure(server, MANY, WARM_UP, arguments.keys, processes).await?;
     }
     let mut report = Report::default();
     for callers in &arguments.callers {
         let mut sums = [Measured::default(), Measured::default(), Measured::default()];
         for round in 1..=arguments.rounds {
             println!("{callers} callers, round {round} of {}", arguments.rounds);
-            for ((_, store, processes), sum) in stores.iter().zip(&mut sums) {
-                sum.add(load::measure(store, *callers, time, arguments.keys, processes).await?);
+            for ((_, server, processes), sum) in servers.iter().zip(&mut sums) {
+                sum.add(load::measure(server, *callers, time, arguments.keys, processes).await?);
             }
         }
         tell(&mut report, *callers, &sums);
