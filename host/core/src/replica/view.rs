@@ -85,6 +85,11 @@ impl Replica {
         self.shared.hard.promised.leader
     }
 
+    /// How many members the in-sync set has, by the newest record that was seen; 0: none was.
+    pub fn isr_members(&self) -> usize {
+        self.shared.record().map_or(0, |record| record.isr.len())
+    }
+
     /// How far it is: cheap, unlike [`view`](Self::view).
     pub fn progress(&self) -> Progress {
         let shared = &self.shared;

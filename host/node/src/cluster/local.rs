@@ -8,7 +8,7 @@ use futures::future::BoxFuture;
 use mortise_core::group::NodeId;
 use mortise_core::ids::{GroupId, LogIndex};
 use mortise_core::replica::{Event, Memory, Message, StreamId, View};
-use mortise_peer::{Local, MemberStatus, Refusal, SnapshotSource};
+use mortise_peer::{Count, LinkStatus, Local, MemberStatus, Refusal, SnapshotSource};
 use mortise_storage::disk::DiskFile;
 
 use super::Node;
@@ -42,6 +42,11 @@ impl Node {
             isr: view.record.map(|record| record.isr.into_iter().collect()).unwrap_or_default(),
             links: self.peers.links(),
         })
+    }
+
+    /// How the links to the other nodes are, and what was refused of them or lost.
+    pub(crate) fn peer_metrics(&self) -> (Vec<LinkStatus>, Vec<(Count, u64)>) {
+        (self.peers.links(), self.peers.counters())
     }
 
     fn tell(&self, group: GroupId, event: Event) {

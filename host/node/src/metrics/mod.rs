@@ -1,14 +1,18 @@
 //! What this node measures, for Prometheus to fetch.
 //!
 //! ```text
-//! driver, log writer, apply ──▶ Metrics ──encode──▶ GET /metrics on the admin listener
-//! gRPC services ──────────────▶   │
-//!                                 └─ TenantMetrics: counters of one tenant, held by whoever counts for it
+//! log writer, apply, snapshots ─▶ Metrics ──encode──▶ GET /metrics on the admin listener
+//! gRPC services ────────────────▶   │         ▲
+//!                                   │         └─ Now: replicas and links to peers, asked when the page is
+//!                                   └─ TenantMetrics: counters of one tenant, held by whoever counts for it
 //! ```
 //! Every method is a few atomic operations or one short lock, cheap enough for once an entry, fsync or call; none is
 //! meant for once a write. All names start with `mortise_`. The number of series is bounded whatever clients do:
-//! labels are fixed sets of words, except the tenant's name, see [`TenantMetrics`].
+//! labels are fixed sets of words, except the tenant's name, see [`TenantMetrics`], and the numbers of groups and peers, of
+//! which there are as many as operators have made. Counters of the log, of applying and of snapshots are sums over a node's
+//! groups; what is of one group or one peer is in [`Now`].
 
+mod now;
 mod tenant;
 
 use std::sync::Arc;
@@ -17,12 +21,14 @@ use std::time::Duration;
 
 use mortise_core::replica::Rare;
 use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::text::{encode_eof, encode_registry};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 
+pub use now::Now;
 pub use tenant::{TENANTS_NAMED_MAX, TENANTS_OTHER, TenantMetrics};
 
 use tenant::TenantFamilies;
@@ -46,7 +52,7 @@ pub struct Metrics {
 #[derive(Debug)]
 struct SnapshotMetrics {
     seconds: Histogram,
-    newest_bytes: Number,
+    bytes: Counter,
 }
 
 #[derive(Debug)]
@@ -55,18 +61,12 @@ struct LogMetrics {
     fsync_records: Histogram,
     fsync_failures: Counter,
     bytes: Counter,
-    last_index: Number,
-    commit_index: Number,
 }
 
 #[derive(Debug)]
 struct ApplyMetrics {
     entry_seconds: Histogram,
     entry_commands: Histogram,
-    applied_index: Number,
-    lag_entries: Number,
-    queue_commands: Number,
-    queue_bytes: Number,
 }
 
 #[derive(Debug)]
@@ -160,24 +160,10 @@ impl Metrics {
         self.apply.entry_commands.observe(commands as f64);
     }
 
-    /// What waits to be put into log entries at present.
-    pub fn queue(&self, commands: usize, bytes: usize) {
-        self.apply.queue_commands.set(commands as u64);
-        self.apply.queue_bytes.set(bytes as u64);
-    }
-
-    /// Where the log and the state are: the last entry appended, the last committed, the last applied.
-    pub fn positions(&self, last: u64, commit: u64, applied: u64) {
-        self.log.last_index.set(last);
-        self.log.commit_index.set(commit);
-        self.apply.applied_index.set(applied);
-        self.apply.lag_entries.set(commit.saturating_sub(applied));
-    }
-
     /// A snapshot of `bytes` bytes was written.
     pub fn snapshot(&self, took: Duration, bytes: u64) {
         self.snapshots.seconds.observe(took.as_secs_f64());
-        self.snapshots.newest_bytes.set(bytes);
+        self.snapshots.bytes.inc_by(bytes);
     }
 
     /// A write was refused before it reached the log. `reason` is one of a fixed set of words.
@@ -258,10 +244,13 @@ impl Metrics {
         self.grpc.watch_events.inc_by(events as u64);
     }
 
-    /// All metrics as OpenMetrics 1.0 text.
-    pub fn encode(&self) -> String {
+    /// All metrics as OpenMetrics 1.0 text, with what is so now.
+    pub fn encode(&self, now: &Now) -> String {
         let mut text = String::new();
-        match prometheus_client::encoding::text::encode(&mut text, &self.registry) {
+        let encoded = encode_registry(&mut text, &self.registry)
+            .and_then(|()| encode_registry(&mut text, &now.registry()))
+            .and_then(|()| encode_eof(&mut text));
+        match encoded {
             Ok(()) => text,
             // Formatting into a String does not fail; a page that says so beats a panic if it ever does.
             Err(std::fmt::Error) => "# EOF\n".into(),
@@ -271,14 +260,12 @@ impl Metrics {
 
 impl SnapshotMetrics {
     fn register(registry: &mut Registry) -> Self {
-        let metrics = Self {
-            seconds: Histogram::new(exponential_buckets(0.01, 4.0, 9)),
-            newest_bytes: Number::default(),
-        };
+        let metrics =
+            Self { seconds: Histogram::new(exponential_buckets(0.01, 4.0, 9)), bytes: Counter::default() };
         let seconds = metrics.seconds.clone();
         registry.register_with_unit("snapshot", "Time to write a snapshot", Unit::Seconds, seconds);
-        let bytes = metrics.newest_bytes.clone();
-        registry.register_with_unit("snapshot_newest", "Size of the newest snapshot", Unit::Bytes, bytes);
+        let bytes = metrics.bytes.clone();
+        registry.register_with_unit("snapshot_written", "Snapshots written", Unit::Bytes, bytes);
         metrics
     }
 }
@@ -291,8 +278,6 @@ impl LogMetrics {
             fsync_records: Histogram::new(exponential_buckets(1.0, 2.0, 8)),
             fsync_failures: Counter::default(),
             bytes: Counter::default(),
-            last_index: Number::default(),
-            commit_index: Number::default(),
         };
         let registry = registry.sub_registry_with_prefix("log");
         let seconds = metrics.fsync_seconds.clone();
@@ -302,8 +287,6 @@ impl LogMetrics {
         let failures = metrics.fsync_failures.clone();
         registry.register("fsync_failures", "Failed fsyncs; one stops the replica", failures);
         registry.register_with_unit("written", "Log written", Unit::Bytes, metrics.bytes.clone());
-        registry.register("last_index", "Index of the log's last entry", metrics.last_index.clone());
-        registry.register("commit_index", "Index of the last committed entry", metrics.commit_index.clone());
         metrics
     }
 }
@@ -313,22 +296,11 @@ impl ApplyMetrics {
         let metrics = Self {
             entry_seconds: Histogram::new(exponential_buckets(0.000_02, 2.0, 16)),
             entry_commands: Histogram::new(exponential_buckets(1.0, 2.0, 14)),
-            applied_index: Number::default(),
-            lag_entries: Number::default(),
-            queue_commands: Number::default(),
-            queue_bytes: Number::default(),
         };
         let seconds = metrics.entry_seconds.clone();
         registry.register_with_unit("apply_entry", "Time to apply one log entry", Unit::Seconds, seconds);
         let commands = metrics.entry_commands.clone();
         registry.register("apply_entry_commands", "Commands in one applied entry", commands);
-        registry.register("applied_index", "Index of the last applied entry", metrics.applied_index.clone());
-        let lag = metrics.lag_entries.clone();
-        registry.register("apply_lag_entries", "Entries committed but not applied", lag);
-        let queue = metrics.queue_commands.clone();
-        registry.register("queue_commands", "Commands waiting to be put into a log entry", queue);
-        let queue = metrics.queue_bytes.clone();
-        registry.register_with_unit("queue", "Bytes of the commands waiting", Unit::Bytes, queue);
         metrics
     }
 }
@@ -403,16 +375,14 @@ mod tests {
     fn the_page_carries_what_was_counted_and_ends_as_openmetrics_wants() {
         let metrics = Metrics::new();
         metrics.fsync(Duration::from_micros(120), 3, 4096);
-        metrics.positions(10, 9, 7);
         metrics.writes_refused("overloaded");
         metrics.happened(Rare::SnapshotInstalled);
         metrics.grpc_call("Write", tonic::Code::NotFound, Duration::from_millis(1));
         metrics.tenant("books").applied.inc_by(5);
-        let page = metrics.encode();
+        let page = metrics.encode(&Now::default());
         for line in [
             "mortise_log_fsync_seconds_count 1",
             "mortise_log_written_bytes_total 4096",
-            "mortise_apply_lag_entries 2",
             "mortise_writes_refused_total{reason=\"overloaded\"} 1",
             "mortise_replica_rare_total{what=\"SnapshotInstalled\"} 1",
             "mortise_grpc_calls_total{method=\"Write\",code=\"NOT_FOUND\"} 1",

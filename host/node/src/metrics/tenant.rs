@@ -118,10 +118,14 @@ fn counters(families: &[Family<Label, Counter>; SERIES], name: &str) -> TenantMe
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::metrics::Metrics;
+    use crate::metrics::{Metrics, Now};
 
     fn names(metrics: &Metrics) -> usize {
-        metrics.encode().lines().filter(|line| line.starts_with("mortise_tenant_applied_total{")).count()
+        metrics
+            .encode(&Now::default())
+            .lines()
+            .filter(|line| line.starts_with("mortise_tenant_applied_total{"))
+            .count()
     }
 
     #[test]
@@ -131,7 +135,9 @@ mod tests {
             metrics.tenant(&format!("tenant-{number}")).applied.inc();
         }
         assert_eq!(names(&metrics), TENANTS_NAMED_MAX + 1);
-        assert!(metrics.encode().contains("mortise_tenant_applied_total{tenant=\"other\"} 50"));
+        assert!(
+            metrics.encode(&Now::default()).contains("mortise_tenant_applied_total{tenant=\"other\"} 50")
+        );
     }
 
     #[test]
@@ -141,9 +147,9 @@ mod tests {
             metrics.tenant(&format!("tenant-{number}")).applied.inc();
         }
         metrics.remove_tenant("tenant-7");
-        assert!(!metrics.encode().contains("tenant-7\""));
+        assert!(!metrics.encode(&Now::default()).contains("tenant-7\""));
         metrics.tenant("newcomer").applied.inc();
-        assert!(metrics.encode().contains("{tenant=\"newcomer\"} 1"));
+        assert!(metrics.encode(&Now::default()).contains("{tenant=\"newcomer\"} 1"));
     }
 
     #[test]
@@ -151,6 +157,6 @@ mod tests {
         let metrics = Metrics::new();
         metrics.tenant(TENANTS_OTHER).applied.inc();
         metrics.remove_tenant(TENANTS_OTHER);
-        assert!(metrics.encode().contains("mortise_tenant_applied_total{tenant=\"other\"} 1"));
+        assert!(metrics.encode(&Now::default()).contains("mortise_tenant_applied_total{tenant=\"other\"} 1"));
     }
 }

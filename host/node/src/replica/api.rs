@@ -327,8 +327,16 @@ pub struct SnapshotTaken {
 /// How the replica is.
 #[derive(Clone, Debug, Default)]
 pub struct ReplicaStatus {
+    /// It leads, and serves.
+    pub leads: bool,
     /// The leadership's number.
     pub epoch: u64,
+    /// Members of the in-sync set, by the newest record that it has seen.
+    pub isr_members: u64,
+    /// Writes accepted and not yet answered.
+    pub writes_in_flight: u64,
+    /// Bytes of their commands.
+    pub write_bytes_in_flight: u64,
     /// Last index appended.
     pub last_index: u64,
     /// Last index committed.

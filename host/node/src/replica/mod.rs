@@ -249,7 +249,12 @@ impl Replica {
     pub fn status(&self) -> ReplicaStatus {
         let positions = &self.shared.positions;
         let tables = self.shared.tables();
+        let (writes, bytes) = self.shared.in_flight.now();
         ReplicaStatus {
+            leads: self.leads(),
+            isr_members: positions.isr_members.load(Ordering::Relaxed),
+            writes_in_flight: writes as u64,
+            write_bytes_in_flight: bytes as u64,
             epoch: positions.epoch.load(Ordering::Relaxed),
             last_index: positions.last.load(Ordering::Relaxed),
             commit_index: positions.commit.load(Ordering::Relaxed),

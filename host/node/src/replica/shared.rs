@@ -66,6 +66,7 @@ pub(crate) struct Positions {
     pub log_first: AtomicU64,
     pub log_bytes: AtomicU64,
     pub snapshot: AtomicU64,
+    pub isr_members: AtomicU64,
 }
 
 /// Writes accepted and not yet answered: what bounds the memory of every queue between a client and its answer.

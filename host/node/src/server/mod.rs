@@ -272,9 +272,9 @@ impl Running {
         self.groups.first()
     }
 
-    /// The node's metrics.
-    pub fn metrics(&self) -> &Arc<Metrics> {
-        &self.context.metrics
+    /// The page of metrics.
+    pub fn metrics_page(&self) -> String {
+        self.context.metrics_page()
     }
 
     /// Why the replica stopped by itself; `None` while it runs. Such a node serves nothing more: report the reason,

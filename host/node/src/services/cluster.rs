@@ -6,7 +6,7 @@ use futures::{StreamExt, stream};
 use mortise_core::group::{GroupRecord, MemberKind, NodeId};
 use mortise_core::ids::GroupId;
 use mortise_core::replica::{OperatorCommand, RoleKind};
-use mortise_peer::{LinkState, LinkStatus, MemberStatus};
+use mortise_peer::{LinkStatus, MemberStatus};
 use mortise_proto::v1::cluster_server::Cluster;
 use mortise_proto::v1::{self, ErrorCode, ErrorDetail};
 use tonic::{Request, Response, Status};
@@ -207,15 +207,9 @@ fn to_report(status: MemberStatus) -> v1::MemberReport {
 }
 
 fn to_link(link: LinkStatus) -> v1::LinkReport {
-    let state = match link.state {
-        LinkState::Connected => "connected",
-        LinkState::Broken => "broken",
-        LinkState::Dialling => "dialling",
-        LinkState::Idle => "idle",
-    };
     v1::LinkReport {
         peer: link.peer.0,
-        state: state.into(),
+        state: link.state.name().into(),
         round_trip_us: link.round_trip.map(|time| u64::try_from(time.as_micros()).unwrap_or(u64::MAX)),
         redials: link.redials,
         last_error: link.last_error,

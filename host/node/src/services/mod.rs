@@ -37,7 +37,7 @@ use tonic::service::Routes;
 use crate::cluster::Node;
 use crate::config::Limits;
 use crate::groups::Groups;
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, Now};
 use crate::security::{AccessError, Action, Tokens};
 
 pub(crate) use guard::guard;
@@ -111,6 +111,13 @@ impl Context {
             // The sender lives as long as the node; without it, draining is over anyway.
             let _ = draining.wait_for(|draining| *draining).await;
         }
+    }
+
+    /// What this node measures, as the page of its metrics.
+    pub(crate) fn metrics_page(&self) -> String {
+        let groups = self.groups.all().iter().map(|replica| (replica.group(), replica.status())).collect();
+        let (links, counts) = self.cluster.as_ref().map(|node| node.peer_metrics()).unwrap_or_default();
+        self.metrics.encode(&Now { groups, links, counts })
     }
 
     /// Whether the sender of `authorization` may fetch the metrics.

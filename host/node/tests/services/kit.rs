@@ -71,7 +71,7 @@ impl Node {
 
     /// The number behind a line of the metrics page, without its `mortise_`.
     pub(crate) fn metric(&self, name: &str) -> u64 {
-        let page = self.running.metrics().encode();
+        let page = self.running.metrics_page();
         let line = page
             .lines()
             .find_map(|line| line.strip_prefix("mortise_")?.strip_prefix(name)?.strip_prefix(' '));

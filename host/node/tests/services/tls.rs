@@ -111,7 +111,11 @@ async fn beyond_loopback_everything_is_behind_tls_and_tokens() {
     assert!(fetch(address, &server, Some("mrt_wrong")).await.starts_with("HTTP/1.1 401 "));
     for token in [&admin, &metrics] {
         let page = fetch(address, &server, Some(token.secret())).await;
-        assert!(page.starts_with("HTTP/1.1 200 OK\r\n") && page.contains("mortise_applied_index"), "{page}");
+        assert!(
+            page.starts_with("HTTP/1.1 200 OK\r\n")
+                && page.contains("mortise_group_applied_index{group=\"1\"}"),
+            "{page}"
+        );
     }
     // Without TLS nobody gets in.
     let plain = Endpoint::from_shared(format!("http://{address}")).unwrap().connect().await;

@@ -20,6 +20,21 @@ pub enum LinkState {
     Broken,
 }
 
+impl LinkState {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Idle, Self::Dialling, Self::Connected, Self::Broken];
+
+    /// Its name in answers and metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Idle => "idle",
+            Self::Dialling => "dialling",
+            Self::Connected => "connected",
+            Self::Broken => "broken",
+        }
+    }
+}
+
 /// What happens to a link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Transition {

@@ -79,6 +79,50 @@ fn a_group_goes_on_where_the_leader_of_another_is_killed() {
 }
 
 #[test]
+fn metrics_tell_groups_and_peers_apart() {
+    let mut kv = two_groups();
+    let (first, second) = (kv.cluster.wait_leader().unwrap(), kv.cluster.wait_leader_of(2).unwrap());
+    for number in 0..10 {
+        kv.put(&format!("k{number}"), "v");
+    }
+    kv.cluster.wait_in_sync().unwrap();
+    kv.cluster.wait_in_sync_of(2).unwrap();
+    let status = [1, 2].map(|group| kv.cluster.status_of(group).unwrap());
+    for number in 1..=3 {
+        let peers: Vec<usize> = (1..=3).filter(|peer| *peer != number).collect();
+        let node = kv.cluster.node(number);
+        let gauge = |name: &str, labels: &str| {
+            let line = format!("{name}{{{labels}}}");
+            node.metric(&line).unwrap_or_else(|error| panic!("{line}: {error:#}"))
+        };
+        for (group, leader) in [(1, first), (2, second)] {
+            let leads = number == leader;
+            let role = |role: &str| gauge("group_role", &format!("group=\"{group}\",role=\"{role}\""));
+            assert_eq!([role("leader"), role("follower")], if leads { [1.0, 0.0] } else { [0.0, 1.0] });
+            let of = |name: &str| gauge(&format!("group_{name}"), &format!("group=\"{group}\""));
+            let record = &status[group - 1]["record"];
+            assert_eq!(of("epoch"), record["epoch"].as_f64().unwrap());
+            assert_eq!(of("isr_members"), 3.0);
+            let members = status[group - 1]["members"].as_array().unwrap();
+            let member = members.iter().find(|member| member["node"] == number).unwrap();
+            for (name, field) in [("applied_index", "applied_index"), ("log_last_index", "last_index")] {
+                assert_eq!(of(name), member[field].as_f64().unwrap(), "{name} of group {group}");
+            }
+            assert_eq!(of("apply_lag_entries"), 0.0);
+        }
+        for peer in peers {
+            let connected = format!("peer=\"{peer}\",state=\"connected\"");
+            assert_eq!(gauge("peer_link_state", &connected), 1.0, "node {} and {peer}", number);
+            assert!(gauge("peer_round_trip_seconds", &format!("peer=\"{peer}\"")) > 0.0);
+        }
+    }
+    kv.kill(first);
+    let witness = kv.cluster.node(first % 3 + 1);
+    let broken = format!("peer_link_state{{peer=\"{first}\",state=\"broken\"}}");
+    assert_eq!(witness.metric(&broken).unwrap(), 1.0, "its peer was killed");
+}
+
+#[test]
 fn a_name_is_in_one_group_and_free_again_when_it_is_dropped() {
     let kv = two_groups();
     let unnamed = kv.cluster.ok(&["tenant", "create", "which", "--plugin", "kv"]).unwrap_err().to_string();

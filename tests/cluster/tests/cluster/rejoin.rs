@@ -121,7 +121,7 @@ fn a_node_rejoins_under_load_after_the_log_was_compacted() {
     let victim = kv.follower();
     kv.kill(victim);
     let leader = kv.cluster.wait_leader().unwrap();
-    let last = kv.cluster.node(leader).metric("log_last_index").unwrap();
+    let last = kv.cluster.node(leader).metric("group_log_last_index{group=\"1\"}").unwrap();
     let begun = Instant::now();
     loop {
         load.wait_acknowledged(100);

@@ -471,12 +471,7 @@ impl Driver {
         let progress = self.core.progress();
         self.shared.positions.last.store(progress.last.index.0, Ordering::Relaxed);
         self.shared.positions.commit.fetch_max(progress.commit.0, Ordering::Relaxed);
-        let (writes, bytes) = self.shared.in_flight.now();
-        let applied = self.shared.positions.applied.load(Ordering::Relaxed);
-        let commit = self.shared.positions.commit.load(Ordering::Relaxed);
-        self.shared.metrics.queue(writes, bytes);
-        let last = self.shared.positions.last.load(Ordering::Relaxed);
-        self.shared.metrics.positions(last, commit, applied);
+        self.shared.positions.isr_members.store(self.core.isr_members() as u64, Ordering::Relaxed);
     }
 }
 
