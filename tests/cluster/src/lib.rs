@@ -170,9 +170,22 @@ impl LocalCluster {
     /// # Errors
     /// A command fails.
     pub fn create_tenant(&self, plugins: &Path, name: &str) -> Result<()> {
-        let component = plugins.join(format!("{name}.wasm"));
-        self.ok(&["plugin", "upload", &component.display().to_string()])?;
+        self.upload_plugin(plugins, name)?;
         self.ok(&["tenant", "create", name, "--plugin", name]).map(drop)
+    }
+
+    /// The same, of a tenant that can be watched.
+    ///
+    /// # Errors
+    /// A command fails.
+    pub fn create_watched_tenant(&self, plugins: &Path, name: &str) -> Result<()> {
+        self.upload_plugin(plugins, name)?;
+        self.ok(&["tenant", "create", name, "--plugin", name, "--watch"]).map(drop)
+    }
+
+    fn upload_plugin(&self, plugins: &Path, name: &str) -> Result<()> {
+        let component = plugins.join(format!("{name}.wasm"));
+        self.ok(&["plugin", "upload", &component.display().to_string()]).map(drop)
     }
 
     /// The JSON that a command prints.

@@ -49,7 +49,7 @@ fn run(arguments: &Arguments) -> Result<()> {
     let setup = Setup { nodes, members: nodes, ..Setup::new(folder) };
     let mut cluster = LocalCluster::start(&setup)?;
     for name in ["kv", "ledger"] {
-        cluster.create_tenant(&plugins()?, name)?;
+        cluster.create_watched_tenant(&plugins()?, name)?;
     }
     println!("ready: {} nodes, one group; logs and data are in {}", arguments.nodes, setup.folder.display());
     println!("  export MORTISE_ENDPOINT={}", cluster.endpoints());
