@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use mortise_client::{Client, Fate, Position, WriterOptions};
+use mortise_client::{Client, Fate, Freshness, Position, WriterOptions};
 use serde_json::{Value, json};
 
 use crate::context::Context;
@@ -55,12 +55,46 @@ pub(crate) enum Ack {
 
 /// Arguments of `query`.
 #[derive(Args, Debug)]
-#[command(after_help = "Example:\n  mortise query ledger '{\"balance\":{\"account\":\"ann\"}}'")]
+#[command(after_help = "\
+Examples:
+  mortise query ledger '{\"balance\":{\"account\":\"ann\"}}'
+  mortise query ledger @request.json --stale-ms 500
+  mortise query ledger @request.json --at-least 3.1702")]
 pub(crate) struct QueryArguments {
     /// The tenant
     tenant: String,
     /// The request: a text, @FILE, or - for the standard input
     request: String,
+    #[command(flatten)]
+    freshness: FreshnessArguments,
+}
+
+/// How fresh a read has to be, as arguments of which one at most is given. Without, it is linearizable.
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Freshness [default: every write acknowledged before; the leader answers]")]
+#[group(multiple = false)]
+pub(crate) struct FreshnessArguments {
+    /// As by default, but the leader does not ask the other members: right unless machines' clocks differ in speed by a tenth
+    #[arg(long)]
+    lease: bool,
+    /// Shows every write that was acknowledged more than so many milliseconds ago; any member answers
+    #[arg(long, value_name = "NUMBER")]
+    stale_ms: Option<u64>,
+    /// Shows the write with this token, as `--ack leader` prints it; any member answers
+    #[arg(long, value_name = "TOKEN")]
+    at_least: Option<Position>,
+}
+
+impl FreshnessArguments {
+    /// What was asked for.
+    pub(crate) fn choice(&self) -> Freshness {
+        match *self {
+            Self { lease: true, .. } => Freshness::Lease,
+            Self { stale_ms: Some(max), .. } => Freshness::StaleMs(max),
+            Self { at_least: Some(token), .. } => Freshness::AtLeast(token),
+            Self { lease: false, stale_ms: None, at_least: None } => Freshness::Linearizable,
+        }
+    }
 }
 
 /// Arguments of `fate`.
@@ -128,8 +162,9 @@ async fn write_both(
 
 /// Runs `query`.
 pub(crate) async fn query(arguments: QueryArguments, context: &Context) -> anyhow::Result<()> {
-    let request = input::bytes(&arguments.request)?;
-    let answer = context.data().await?.tenant(arguments.tenant).query(request).await?;
+    let QueryArguments { tenant, request, freshness } = arguments;
+    let request = input::bytes(&request)?;
+    let answer = context.data().await?.tenant(tenant).query_fresh(request, freshness.choice()).await?;
     if context.json {
         let response = output::to_json(&answer.response);
         return output::json(&json!({ "response": response, "applied": answer.applied.0 }));

@@ -10,7 +10,7 @@ use serde_json::json;
 pub(crate) use self::read::RangeArguments;
 use self::watch::WatchArguments;
 use crate::context::Context;
-use crate::data::{Ack, AckArguments, print_token};
+use crate::data::{Ack, AckArguments, FreshnessArguments, print_token};
 use crate::input;
 
 /// Its arguments.
@@ -20,6 +20,7 @@ Examples:
   mortise kv put greeting hello
   mortise kv put session-7 open --ttl 60
   mortise kv put seen yes --ack leader      prints a token for `mortise fate kv TOKEN`
+  mortise kv get greeting --stale-ms 500    of any member, at most half a second late
   mortise kv cas greeting goodbye --expect hello
   mortise kv range user/ --prefix --limit 10
   mortise kv del user/ --prefix
@@ -52,6 +53,8 @@ enum KvCommand {
     Get {
         /// The key
         key: String,
+        #[command(flatten)]
+        freshness: FreshnessArguments,
     },
     /// Remove a key or a range of them; prints how many there were
     Del(DelArguments),
@@ -156,9 +159,9 @@ pub(crate) async fn run(arguments: KvArguments, context: &Context) -> anyhow::Re
             let deleted = json!({ "deleted": reply.deleted, "version": reply.version });
             context.print(&deleted, |_| reply.deleted.to_string())
         }
-        KvCommand::Get { key } => {
+        KvCommand::Get { key, freshness } => {
             let key = bytes(&key, hex)?;
-            read::get(&connect().await?, &tenant, key, hex, context).await
+            read::get(&connect().await?.reading(freshness.choice()), &tenant, key, hex, context).await
         }
         KvCommand::Watch(watch) => watch::run(&connect().await?, watch, hex, context).await,
         KvCommand::Range(range) => read::range(&connect, range, hex, context).await,

@@ -41,6 +41,25 @@ fn a_write_of_the_leader_alone_prints_a_token_and_its_fate_is_told() {
 }
 
 #[test]
+fn reads_are_as_fresh_as_asked() {
+    let folder = folder();
+    let node = Node::start(folder.path());
+    node.ok(&["write", "ledger", r#"{"open": {"account": "ann"}}"#]);
+    let token = node.ok(&["kv", "put", "a", "1", "--ack", "leader"]);
+    for freshness in [&[][..], &["--lease"], &["--stale-ms", "0"], &["--at-least", &token]] {
+        let read = |arguments: &[&str]| node.ok(&[arguments, freshness].concat());
+        assert_eq!(read(&["kv", "get", "a"]), "1", "{freshness:?}");
+        assert_eq!(read(&["kv", "range"]), "a\t1", "{freshness:?}");
+        assert!(read(&["query", "ledger", r#"{"balance": {"account": "ann"}}"#]).contains("balance"));
+    }
+    // What no log holds yet is waited for.
+    let (epoch, index) = token.split_once('.').unwrap();
+    let later = format!("{epoch}.{index}000");
+    let (code, error) = node.fails(&["--timeout", "1", "kv", "get", "a", "--at-least", &later]);
+    assert_eq!(code, 5, "{error}");
+}
+
+#[test]
 fn ledger_commands_come_as_text_as_a_file_and_from_standard_input() {
     let folder = folder();
     let node = Node::start(folder.path());

@@ -5,6 +5,7 @@ use mortise_client::kv::{KeyRange, Kv, RangeOptions, Record};
 use serde_json::{Map, Value};
 
 use crate::context::Context;
+use crate::data::FreshnessArguments;
 use crate::errors::Failure;
 use crate::output;
 
@@ -38,6 +39,8 @@ pub(crate) struct RangeArguments {
     /// Only how many there are
     #[arg(long, conflicts_with_all = ["keys_only", "limit", "reverse"])]
     count_only: bool,
+    #[command(flatten)]
+    freshness: FreshnessArguments,
 }
 
 /// A range as the plugin takes it. An empty bound is none.
@@ -84,11 +87,11 @@ pub(super) async fn range(
     hex: bool,
     context: &Context,
 ) -> anyhow::Result<()> {
-    let RangeArguments { start, end, prefix, limit, reverse, keys_only, count_only } = arguments;
+    let RangeArguments { start, end, prefix, limit, reverse, keys_only, count_only, freshness } = arguments;
     let start = start.map(|start| super::bytes(&start, hex)).transpose()?.unwrap_or_default();
     let end = end.map(|end| super::bytes(&end, hex)).transpose()?;
     let keys = keys(start, end, prefix);
-    let kv = connect().await?;
+    let kv = connect().await?.reading(freshness.choice());
     let mut options = RangeOptions { reverse, keys_only, count_only, ..RangeOptions::default() };
     let mut left = limit.unwrap_or(u64::MAX);
     let (mut count, mut first) = (0, true);

@@ -7,6 +7,7 @@ mod discovery;
 mod failover;
 mod faults;
 mod flights;
+mod freshness;
 mod groups;
 mod history;
 mod kit;
