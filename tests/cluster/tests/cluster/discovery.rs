@@ -1,5 +1,8 @@
 //! Clients that know etcd alone.
 
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
 use mortise_client::discovery::{Discovery, DiscoveryOptions, GroupEvent, GroupEvents};
@@ -17,6 +20,72 @@ async fn until<T>(events: &mut GroupEvents, mut found: impl FnMut(GroupEvent) ->
         }
     };
     tokio::time::timeout(PATIENCE, search).await.unwrap()
+}
+
+/// A running `follow_groups`, stopped when it goes out of scope.
+struct Follower {
+    child: Child,
+    lines: Receiver<String>,
+}
+
+impl Follower {
+    fn start(etcd: &[String]) -> Self {
+        let mut program = Command::new(mortise_artifacts::tools::binary("follow_groups").unwrap());
+        program.args(["--cluster", "local", "--etcd", &etcd.join(",")]);
+        let mut child = program.stdout(Stdio::piped()).spawn().unwrap();
+        let output = BufReader::new(child.stdout.take().unwrap());
+        let (sender, lines) = channel();
+        std::thread::spawn(move || {
+            // The test ends before the lines do.
+            output.lines().map_while(Result::ok).try_for_each(|line| sender.send(line))
+        });
+        Self { child, lines }
+    }
+
+    /// Waits until it says this.
+    fn wait(&self, wanted: impl Fn(&str) -> bool) -> String {
+        let mut said = Vec::new();
+        loop {
+            match self.lines.recv_timeout(PATIENCE) {
+                Ok(line) if wanted(&line) => return line,
+                Ok(line) => said.push(line),
+                Err(error) => panic!("{error} behind {said:?}"),
+            }
+        }
+    }
+}
+
+impl Drop for Follower {
+    fn drop(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+}
+
+#[test]
+fn the_example_says_what_happens_to_groups() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut cluster = LocalCluster::start(&Setup::new(folder.path())).unwrap();
+    let first = cluster.wait_leader().unwrap();
+    let address = |cluster: &LocalCluster, number: usize| {
+        cluster.nodes()[number - 1].data_url().trim_start_matches("http://").to_owned()
+    };
+    let follower = Follower::start(&cluster.etcd().endpoints());
+    let led = format!("leader {}", address(&cluster, first));
+    follower.wait(|line| line.starts_with("group 1: epoch ") && line.ends_with(&led));
+    follower.wait(|line| line == format!("  some live leader: {}", address(&cluster, first)));
+
+    cluster.node(first).kill().unwrap();
+    let next = cluster.wait_leader().unwrap();
+    let led = format!("leader {}", address(&cluster, next));
+    follower.wait(|line| line.starts_with("group 1: epoch ") && line.ends_with(&led));
+
+    // A group that comes is told without a restart.
+    cluster.node(first).start().unwrap();
+    cluster.ok(&["group", "create", "2", "--nodes", "1,2,3"]).unwrap();
+    let second = cluster.wait_leader_of(2).unwrap();
+    let led = format!("leader {}", address(&cluster, second));
+    follower.wait(|line| line.starts_with("group 2: epoch ") && line.ends_with(&led));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
