@@ -9,7 +9,7 @@ use mortise_proto::v1;
 use mortise_proto::v1::data_client::DataClient;
 use tonic::transport::Channel;
 
-use crate::connection::{Connection, MESSAGE_BYTES_MAX, Repeat};
+use crate::connection::{Connection, MESSAGE_BYTES_MAX, Repeat, check_size};
 use crate::error::{ClientError, ErrorKind};
 use crate::options::Options;
 use crate::position::Position;
@@ -137,6 +137,7 @@ impl Tenant {
         command: Bytes,
         ack: v1::Ack,
     ) -> Result<v1::WriteResponse, ClientError> {
+        check_size(command.len())?;
         let request = v1::WriteRequest {
             tenant: self.name.to_string(),
             session: SessionId::NONE.0,
@@ -174,7 +175,9 @@ impl Tenant {
                 (Subject::Anyone, Some(v1::query_request::Freshness::AtLeast(position.into())))
             }
         };
-        let request = v1::QueryRequest { tenant: self.name.to_string(), request: request.into(), freshness };
+        let request = request.into();
+        check_size(request.len())?;
+        let request = v1::QueryRequest { tenant: self.name.to_string(), request, freshness };
         let call = |channel, request| async move { data(channel).query(request).await };
         let response = self.connection.call(subject, Repeat::Freely, request, call).await?;
         Ok(Answer { response: response.response, applied: LogIndex(response.applied_index) })

@@ -20,6 +20,8 @@ use crate::trail::Trail;
 /// Most bytes of a message that is taken from a node: the largest reply that a profile may allow by default is 4 MiB,
 /// and answers of a stream come in parts of 1 MiB and one reply.
 pub(crate) const MESSAGE_BYTES_MAX: usize = 64 << 20;
+/// Most bytes of a command or request that can be sent, which leaves room for what frames it. A node takes 8 MiB by default.
+const PAYLOAD_BYTES_MAX: usize = MESSAGE_BYTES_MAX - 1024;
 
 /// Reconnects by itself, and finds leaders. Cheap to clone; clones share what they found.
 #[derive(Clone, Debug)]
@@ -152,6 +154,9 @@ impl Connection {
         let mut last = None;
         loop {
             let now = Instant::now();
+            if now >= deadline {
+                return Err(self.timed_out(last.as_ref(), in_doubt));
+            }
             let until = match repeat {
                 Repeat::Quickly => deadline.min(now + self.silence_timeout),
                 Repeat::Freely | Repeat::IfWithoutEffect => deadline,
@@ -231,6 +236,18 @@ impl Connection {
         let error = ClientError::new(ErrorKind::DeadlineExceeded, message).retryable();
         if in_doubt { error.effect_unknown() } else { error }
     }
+}
+
+/// Whether a message with so many bytes of payload can be sent at all.
+///
+/// # Errors
+/// [`ErrorKind::TooLarge`].
+pub(crate) fn check_size(bytes: usize) -> Result<(), ClientError> {
+    if bytes <= PAYLOAD_BYTES_MAX {
+        return Ok(());
+    }
+    let message = format!("{bytes} bytes are too many for one message; the most is {PAYLOAD_BYTES_MAX}");
+    Err(ClientError::new(ErrorKind::TooLarge, message))
 }
 
 /// The error of a node that is given up.

@@ -234,6 +234,10 @@ impl From<Status> for ClientError {
         if let Some(reason) = never_connected(&status) {
             return Self::new(ErrorKind::Unavailable, format!("cannot connect: {reason}")).retryable();
         }
+        if status.code() == Code::Unimplemented {
+            let problem = "the node does not know this call: is it another server, or an older release?";
+            return Self::new(ErrorKind::Protocol, problem);
+        }
         let kind = match status.code() {
             Code::Unavailable | Code::Cancelled | Code::Unknown | Code::Aborted => ErrorKind::Unavailable,
             Code::DeadlineExceeded => ErrorKind::DeadlineExceeded,

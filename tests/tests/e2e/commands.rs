@@ -93,9 +93,27 @@ fn errors_have_exit_codes_and_say_what_is_wrong() {
     assert_eq!(node.fails(&["no-such-command"]).0, 2);
     let (code, error) = node.fails(&["write", "ledger", "this is no JSON"]);
     assert_eq!(code, 3, "{error}");
-    let nobody = ["--endpoint", "http://127.0.0.1:1", "--timeout", "1", "kv", "get", "a"];
-    let unreachable = std::process::Command::new(crate::kit::binary()).args(nobody).output().unwrap();
-    assert_eq!(unreachable.status.code(), Some(5));
+    // Over the limit of a command, and over that of a message.
+    for bytes in [9 << 20, 17 << 20] {
+        let large = folder.path().join("large");
+        std::fs::write(&large, vec![b'x'; bytes]).unwrap();
+        let (code, error) = node.fails(&["--json", "kv", "put", "large", &format!("@{}", large.display())]);
+        assert!(
+            code == 1 && error.contains("\"too_large\"") && error.contains("\"took_effect\":\"no\""),
+            "{error}"
+        );
+    }
+    assert_eq!(node.fails(&["kv", "get", "large"]).0, 4);
+    // Not a node, but something of a node that serves other calls.
+    let other = format!("http://{}", node.admin_address());
+    let get_at = |endpoint: &str| {
+        let arguments = ["--endpoint", endpoint, "--timeout", "1", "kv", "get", "a"];
+        std::process::Command::new(crate::kit::binary()).args(arguments).output().unwrap()
+    };
+    let elsewhere = get_at(&other);
+    let error = String::from_utf8_lossy(&elsewhere.stderr);
+    assert!(elsewhere.status.code() == Some(1) && error.contains("does not know this call"), "{error}");
+    assert_eq!(get_at("http://127.0.0.1:1").status.code(), Some(5));
 }
 
 #[test]

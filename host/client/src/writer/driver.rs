@@ -7,7 +7,7 @@ use std::time::Duration;
 use mortise_core::ids::SessionId;
 use mortise_proto::v1::{WriteResult, WriteStreamRequest, WriteStreamResponse, write_result};
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until, timeout_at};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
 
@@ -158,11 +158,27 @@ impl Driver {
         let request = self.tenant.connection.request(ReceiverStream::new(outgoing));
         let mut client = data(self.trail.channel());
         let limit = self.tenant.connection.silence_timeout();
-        self.heard = opened;
-        match timeout(limit, client.write_stream(request)).await {
-            Ok(Ok(response)) => self.pump(opened, &sender, response.into_inner()).await,
-            Ok(Err(status)) => end(status.into()),
-            Err(_) => End::Broken(silent(limit)),
+        let opening = timeout_at(opened + limit, client.write_stream(request));
+        tokio::pin!(opening);
+        loop {
+            let wake = self.wake();
+            tokio::select! {
+                biased;
+                response = &mut opening => {
+                    self.heard = Instant::now();
+                    return match response {
+                        Ok(Ok(response)) => self.pump(opened, &sender, response.into_inner()).await,
+                        Ok(Err(status)) => end(status.into()),
+                        Err(_) => End::Broken(silent(limit)),
+                    };
+                }
+                () = self.take_some() => {}
+                // Nothing was sent on it yet.
+                () = sleep_until(wake.unwrap_or_else(Instant::now)), if wake.is_some() => self.woken(),
+            }
+            if self.gone() {
+                return End::Done;
+            }
         }
     }
 

@@ -28,6 +28,7 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::client::Tenant;
 use crate::error::{ClientError, ErrorKind};
+use crate::connection::check_size;
 use driver::Driver;
 pub use pending::{Pending, PendingBatch, PendingEarly};
 use window::{Waiter, Window};
@@ -156,11 +157,12 @@ impl Writer {
     /// once. Sequences are given out in the order of these calls, where one task makes them.
     ///
     /// # Errors
-    /// No room within the timeout, or the writer has ended; then nothing was sent.
+    /// Nothing was sent: [`ErrorKind::DeadlineExceeded`] where there is no room within the timeout,
+    /// [`ErrorKind::TooLarge`] where no node takes such a command, or why the writer has ended.
     pub async fn send(&self, command: impl Into<Bytes>) -> Result<Pending, ClientError> {
         let command = command.into();
         let deadline = self.deadline();
-        self.room(1, command.len(), deadline).await?;
+        self.room(1, command.len(), command.len(), deadline).await?;
         let (answer, receiver) = oneshot::channel();
         self.submit(Submission::One { command, deadline, waiter: Waiter::One(answer) })?;
         Ok(Pending::new(receiver, self.shared.clone()))
@@ -176,7 +178,7 @@ impl Writer {
     pub async fn send_early(&self, command: impl Into<Bytes>) -> Result<PendingEarly, ClientError> {
         let command = command.into();
         let deadline = self.deadline();
-        self.room(1, command.len(), deadline).await?;
+        self.room(1, command.len(), command.len(), deadline).await?;
         let (token, tokens) = oneshot::channel();
         let (answer, receiver) = oneshot::channel();
         self.submit(Submission::One { command, deadline, waiter: Waiter::Early(token, answer) })?;
@@ -199,7 +201,8 @@ impl Writer {
             return Err(ClientError::new(ErrorKind::Invalid, message));
         }
         let deadline = self.deadline();
-        self.room(commands.len(), bytes, deadline).await?;
+        let largest = commands.iter().map(Bytes::len).max().unwrap_or(0);
+        self.room(commands.len(), bytes, largest, deadline).await?;
         let (answer, receiver) = oneshot::channel();
         self.submit(Submission::Batch { commands, deadline, answer })?;
         Ok(PendingBatch::new(receiver, self.shared.clone()))
@@ -260,7 +263,18 @@ impl Writer {
         self.timeout.map(|timeout| Instant::now() + timeout)
     }
 
-    async fn room(&self, writes: usize, bytes: usize, deadline: Option<Instant>) -> Result<(), ClientError> {
+    /// Takes room for writes of so many bytes together, the largest of which has `largest`.
+    async fn room(
+        &self,
+        writes: usize,
+        bytes: usize,
+        largest: usize,
+        deadline: Option<Instant>,
+    ) -> Result<(), ClientError> {
+        check_size(largest)?;
+        if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+            return Err(late("its deadline has passed"));
+        }
         take(&self.shared, &self.shared.writes, writes, deadline).await?;
         let taken = take(&self.shared, &self.shared.bytes, bytes.min(self.shared.bytes_max), deadline).await;
         if taken.is_err() {
@@ -315,7 +329,11 @@ async fn take(
 
 fn no_room(shared: &Shared) -> ClientError {
     let trouble = shared.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone();
-    let why = trouble.map_or_else(|| "the window is full".to_owned(), |error| error.to_string());
+    late(&trouble.map_or_else(|| "the window is full".to_owned(), |error| error.to_string()))
+}
+
+/// The error of a write that was not sent.
+fn late(why: &str) -> ClientError {
     ClientError::new(ErrorKind::DeadlineExceeded, format!("the write was not sent in time: {why}"))
         .retryable()
 }

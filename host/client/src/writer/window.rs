@@ -231,17 +231,18 @@ impl Window {
         Verdict::Settled
     }
 
-    /// The node refused the stream for a message that is too large: ends the writes of such messages. False where
-    /// there is none, so that something else must be wrong.
+    /// The node refused the present stream for a message that is too large: ends the largest write that was sent on it alone
+    /// in its message. Others may be too large as well, which the next stream shows. False where there is none, so that
+    /// something else must be wrong.
     pub(super) fn refuse_large(&mut self, error: &ClientError) -> bool {
-        let stream = self.stream;
-        let large = |slot: &Slot| slot.sent_on == stream && slot.command.len() > MESSAGE_BYTES_MAX;
-        let numbered = (self.base..).zip(&self.slots);
-        let found: Vec<_> = numbered.filter(|(_, slot)| large(slot)).map(|(sequence, _)| sequence).collect();
-        for sequence in &found {
-            self.settle(*sequence, Err(error.clone()));
-        }
-        !found.is_empty()
+        let (stream, cursor) = (self.stream, self.cursor);
+        let sent = (self.base..cursor).zip(&self.slots);
+        let large = sent.filter(|(_, slot)| slot.command.len() > MESSAGE_BYTES_MAX);
+        let Some((sequence, slot)) = large.max_by_key(|(_, slot)| slot.command.len()) else { return false };
+        let only_here = slot.sent_on == stream;
+        let error = if only_here { error.clone() } else { error.clone().effect_unknown() };
+        self.settle(sequence, Err(error));
+        true
     }
 
     /// The earliest moment at which [`Window::expire`] may find something.

@@ -11,7 +11,7 @@ use tonic::{Request, Response, Status};
 
 /// A node that leads no group, or all.
 #[derive(Clone, Default)]
-struct Node {
+pub(crate) struct Node {
     leader: Arc<Mutex<Option<String>>>,
     done: Arc<Mutex<Vec<&'static str>>>,
     refusals: Arc<Mutex<usize>>,
@@ -19,7 +19,7 @@ struct Node {
 
 impl Node {
     /// Starts it, and says where it is.
-    async fn start(&self) -> String {
+    pub(crate) async fn start(&self) -> String {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let server = tonic::transport::Server::builder().add_service(ClusterServer::new(self.clone()));

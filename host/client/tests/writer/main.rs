@@ -2,6 +2,7 @@
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used)] // Where a test cannot go on, it fails.
 
+mod bad_input;
 mod cluster;
 mod early;
 #[cfg(feature = "load")]

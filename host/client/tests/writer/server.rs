@@ -41,6 +41,12 @@ pub(crate) struct Faults {
     pub(crate) mute: bool,
     /// Executes every so many-th write, the first time it comes, and says that it lost the leadership. 0: never.
     pub(crate) lost_every: usize,
+    /// Knows no write streams, as a release before them.
+    pub(crate) without_streams: bool,
+    /// Says nothing when a stream is opened.
+    pub(crate) streams_hang: bool,
+    /// Answers a single write with nothing in it, as another release might.
+    pub(crate) answers_nothing: bool,
     /// Of the writes with `ack = leader`, acknowledges every so many-th, the first time it comes, and neither executes it nor
     /// says anything more. 0: never.
     pub(crate) acknowledge_only_every: usize,
@@ -314,6 +320,9 @@ impl Data for Node {
             let detail = ErrorDetail::new(ErrorCode::NotLeader, "the leadership was lost");
             return Err(detail.retryable().effect_unknown().into());
         }
+        if self.faults.lock().unwrap().answers_nothing {
+            return Ok(Response::new(v1::WriteResponse::default()));
+        }
         let position = Some(v1::Position { epoch: 1, index: 1 });
         Ok(Response::new(v1::WriteResponse { reply: Some(command), position }))
     }
@@ -325,12 +334,23 @@ impl Data for Node {
         request: Request<Streaming<WriteStreamRequest>>,
     ) -> Result<Response<Self::WriteStreamStream>, Status> {
         self.state.lock().unwrap().streams += 1;
+        let Faults { without_streams, streams_hang, .. } = *self.faults.lock().unwrap();
+        if without_streams {
+            return Err(Status::unimplemented(""));
+        }
+        if streams_hang {
+            std::future::pending::<()>().await;
+        }
         let (sender, receiver) = mpsc::channel(64);
         let node = self.clone();
         let mut messages = request.into_inner();
         tokio::spawn(async move {
             let mut refused = false;
-            while let Some(Ok(message)) = messages.next().await {
+            while let Some(message) = messages.next().await {
+                let message = match message {
+                    Ok(message) => message,
+                    Err(status) => return drop(sender.send(Err(status)).await),
+                };
                 let Faults { delay, silent, .. } = *node.faults.lock().unwrap();
                 if !delay.is_zero() {
                     tokio::time::sleep(delay).await;

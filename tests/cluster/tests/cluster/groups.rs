@@ -3,7 +3,9 @@
 use std::time::{Duration, Instant};
 
 use mortise_client::kv::Kv as KvClient;
-use mortise_client::{AdminClient, Client, ClientError, ErrorKind, Options, WriterOptions, parse_endpoints};
+use mortise_client::{
+    AdminClient, Client, ClientError, ErrorKind, Options, TookEffect, WriterOptions, parse_endpoints,
+};
 use mortise_cluster_kit::{PATIENCE, plugins};
 use tokio::runtime::Runtime;
 
@@ -151,6 +153,8 @@ fn a_name_is_in_one_group_and_free_again_when_it_is_dropped() {
         admin.drop_tenant("moving").await.unwrap();
         let gone = KvClient::new(tenant.clone()).get("k").await.unwrap_err();
         assert_eq!(gone.kind(), ErrorKind::NotFound, "{gone}");
+        let gone = old.put("k", "late", 0).await.unwrap_err();
+        assert_eq!((gone.kind(), gone.took_effect()), (ErrorKind::NotFound, TookEffect::No), "{gone}");
         groups[1].create_tenant("moving", "kv", false).await.unwrap();
         let new = KvClient::new(tenant);
         assert_eq!(new.get("k").await.unwrap(), None, "it is another tenant");

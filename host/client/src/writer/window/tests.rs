@@ -186,6 +186,24 @@ fn messages_are_bounded_and_a_large_command_goes_alone() {
 }
 
 #[test]
+fn only_the_largest_of_large_writes_is_refused_also_where_it_was_sent_before() {
+    let mut window = Window::new(1, 10 << 20, Acknowledge::WhenAnswered);
+    let mut answers: Vec<Answer> =
+        [300 << 10, 900 << 10, 400 << 10].map(|bytes| push(&mut window, &"x".repeat(bytes))).into();
+    window.restart();
+    (1..=3).for_each(|sequence| assert_eq!(sequences(window.next_message()), [sequence]));
+    // Another stream is needed for another reason.
+    window.restart();
+    (1..=2).for_each(|sequence| assert_eq!(sequences(window.next_message()), [sequence]));
+    assert!(window.refuse_large(&ClientError::new(ErrorKind::TooLarge, "large")));
+    let refused = answers[1].try_recv().unwrap().unwrap_err();
+    assert_eq!((refused.kind(), refused.took_effect()), (ErrorKind::TooLarge, TookEffect::Unknown));
+    window.restart();
+    (1..=3).step_by(2).for_each(|sequence| assert_eq!(sequences(window.next_message()), [sequence]));
+    assert!(answers[0].try_recv().is_err() && answers[2].try_recv().is_err(), "the others wait");
+}
+
+#[test]
 fn an_end_fails_everything_that_waits() {
     let (mut window, mut answers) = window(Acknowledge::WhenAnswered, 2);
     window.next_message();
