@@ -11,6 +11,7 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
 
+use super::alarm::Alarm;
 use super::window::{Verdict, Window};
 use super::{Shared, Submission};
 use crate::backoff::Backoff;
@@ -189,6 +190,7 @@ impl Driver {
         mut answers: Streaming<WriteStreamResponse>,
     ) -> End {
         let limit = self.tenant.connection.silence_timeout();
+        let mut alarm = Alarm::new();
         let mut answered = false;
         loop {
             if self.gone() {
@@ -197,7 +199,7 @@ impl Driver {
             self.fill(sender);
             let silent_at = self.window.is_awaited().then(|| self.heard + limit);
             let has_message = self.paused_until.is_none() && self.window.has_message();
-            let wake = self.wake();
+            let wake = [self.wake(), silent_at].into_iter().flatten().min();
             tokio::select! {
                 biased;
                 response = answers.message() => match response {
@@ -218,9 +220,11 @@ impl Driver {
                         permit.send(message);
                     }
                 }
-                () = sleep_until(wake.unwrap_or_else(Instant::now)), if wake.is_some() => self.woken(),
-                () = sleep_until(silent_at.unwrap_or_else(Instant::now)), if silent_at.is_some() => {
-                    return End::Broken(silent(limit));
+                () = alarm.ring(wake) => {
+                    self.woken();
+                    if silent_at.is_some_and(|at| at <= Instant::now()) {
+                        return End::Broken(silent(limit));
+                    }
                 }
             }
         }

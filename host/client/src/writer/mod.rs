@@ -13,6 +13,7 @@
 //! the node refused for overload, or that is sent again, may come after its successors. A write that must follow
 //! another is to be sent when that one is answered.
 
+mod alarm;
 mod driver;
 mod pending;
 mod window;
@@ -27,8 +28,8 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::{Instant, timeout_at};
 
 use crate::client::Tenant;
-use crate::error::{ClientError, ErrorKind};
 use crate::connection::check_size;
+use crate::error::{ClientError, ErrorKind};
 use driver::Driver;
 pub use pending::{Pending, PendingBatch, PendingEarly};
 use window::{Waiter, Window};
