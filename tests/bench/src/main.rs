@@ -54,7 +54,7 @@ enum What {
     Micro(micro::Arguments),
     /// The replica core alone: a leader and two followers in memory
     Core(replica::Arguments),
-    /// One node under load: many writes in flight, one at a time, memory at rest
+    /// One node under load: many writes in flight, one at a time, memory at rest, and what the client costs beside a bare stream
     Single(single::Arguments),
     /// A node with many groups on a real etcd: start-up, how soon a change is told, memory and processor at rest
     Coordination(coordination::Arguments),

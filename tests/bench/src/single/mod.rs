@@ -3,6 +3,7 @@
 mod load;
 mod node;
 mod one;
+mod overhead;
 mod scrape;
 
 use std::path::PathBuf;
@@ -52,7 +53,7 @@ pub(crate) struct Arguments {
     writes: usize,
 }
 
-/// Runs all three measurements, on one data folder.
+/// Runs all measurements, on one data folder.
 pub(crate) fn run(arguments: &Arguments) -> Result<Report> {
     let tokio = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(arguments.client_threads.max(1))
@@ -69,6 +70,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Report> {
     let client = tokio.block_on(Client::connect(&node.options()))?;
     let tenant = client.tenant(TENANT);
     tokio.block_on(one::measure(&mut report, arguments, tenant.clone(), &node, folder.path()))?;
+    tokio.block_on(overhead::measure(&mut report, arguments, &tenant, &node))?;
     tokio.block_on(load::measure(&mut report, arguments, tenant, &node))?;
     report.value("memory of the node (RSS)", "after the load", megabytes(node.process().rss_bytes()?), "MB");
     node.stop()?;

@@ -60,10 +60,15 @@ impl Node {
     /// How to reach it.
     pub(super) fn options(&self) -> Options {
         Options {
-            endpoints: vec![format!("http://{}", self.data)],
+            endpoints: vec![self.endpoint()],
             admin_endpoints: vec![format!("http://{}", self.admin)],
             ..Options::default()
         }
+    }
+
+    /// Where it serves data.
+    pub(super) fn endpoint(&self) -> String {
+        format!("http://{}", self.data)
     }
 
     /// Where it serves administration, as host and port.
