@@ -22,3 +22,12 @@ impl Place {
         Client::connect(&options).await.context("reach a node; `cargo xtask dev` starts one")
     }
 }
+
+/// The program in README.md compiles.
+#[cfg(doctest)]
+#[allow(
+    rustdoc::invalid_codeblock_attributes,
+    reason = "`sh no-run` tells `cargo xtask test` what not to run"
+)]
+#[doc = include_str!("../../../README.md")]
+pub struct Readme;
