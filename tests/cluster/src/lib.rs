@@ -30,7 +30,7 @@ pub struct Setup {
     pub members: usize,
     /// Where data, configurations and logs go. What is there already is used again.
     pub folder: PathBuf,
-    /// More of each node's configuration, in TOML. It begins in the section [cluster].
+    /// More of each node's configuration, in TOML. It begins in the section `[cluster]`.
     pub settings: String,
     /// Whether the links between nodes, and from nodes to etcd, can be cut.
     pub links: bool,

@@ -18,7 +18,7 @@ use super::shared::uptime;
 pub(crate) const FATE_WAIT_MAX: Duration = Duration::from_secs(10);
 
 impl Replica {
-    /// What became of the write with this token. It waits up to `wait`, and never longer than [`FATE_WAIT_MAX`], for the end
+    /// What became of the write with this token. It waits up to `wait`, and never longer than `FATE_WAIT_MAX`, for the end
     /// of one that is pending. `of`: the write's session and sequence, for its outcome, and because a write that was sent more
     /// than once may have been executed in another place than the one with the token.
     ///
