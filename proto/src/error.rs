@@ -73,9 +73,10 @@ impl ErrorDetail {
             ErrorCode::AlreadyExists | ErrorCode::AlreadyAnswered => Code::AlreadyExists,
             ErrorCode::Unauthenticated => Code::Unauthenticated,
             ErrorCode::PermissionDenied => Code::PermissionDenied,
-            ErrorCode::PluginFailed | ErrorCode::SessionExpired | ErrorCode::FailedPrecondition => {
-                Code::FailedPrecondition
-            }
+            ErrorCode::PluginFailed
+            | ErrorCode::SessionExpired
+            | ErrorCode::FailedPrecondition
+            | ErrorCode::WrongCluster => Code::FailedPrecondition,
             ErrorCode::Overloaded | ErrorCode::TooLarge | ErrorCode::DiskFull => Code::ResourceExhausted,
             ErrorCode::DeadlineExceeded => Code::DeadlineExceeded,
             ErrorCode::Superseded | ErrorCode::Lost => Code::Aborted,

@@ -6,6 +6,9 @@
 pub mod error;
 mod profile;
 
+/// The metadata that says which cluster a node is of, and a call is meant for: 16 hexadecimal digits.
+pub const CLUSTER_METADATA: &str = "mortise-cluster";
+
 /// Generated from `proto/mortise/v1/*.proto`, where everything is documented.
 #[allow(missing_docs, unreachable_pub, clippy::all, clippy::pedantic)]
 pub mod v1 {

@@ -137,6 +137,7 @@ fn classify(error: &anyhow::Error) -> (u8, &'static str) {
         ErrorKind::Lost => (FAILURE, "lost"),
         ErrorKind::FailedPrecondition => (FAILURE, "failed_precondition"),
         ErrorKind::Compacted => (FAILURE, "compacted"),
+        ErrorKind::WrongCluster => (FAILURE, "wrong_cluster"),
         _ => (FAILURE, "failure"),
     }
 }
@@ -157,6 +158,7 @@ fn hint(error: &ClientError) -> Option<String> {
         ErrorKind::DiskFull => "free disk space where the node's data folder is",
         ErrorKind::Lost => "write it again, if it still makes sense",
         ErrorKind::Internal => "the node's log says more",
+        ErrorKind::WrongCluster => "give endpoints of one cluster only",
         ErrorKind::Protocol => "use the same release here and on the node",
         _ => "",
     };

@@ -1,8 +1,9 @@
 //! The managed connections to one kind of listener of all nodes, and calls over them.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use mortise_proto::CLUSTER_METADATA;
 use tokio::time::{Instant, sleep, timeout_at};
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::Channel;
@@ -31,6 +32,8 @@ pub(crate) struct Connection {
     #[cfg(feature = "etcd")]
     _discovery: Option<Discovery>,
     authorization: Option<MetadataValue<Ascii>>,
+    /// Which cluster answered first: from then on no other one is spoken to.
+    cluster: Arc<OnceLock<MetadataValue<Ascii>>>,
     timeout: Duration,
     silence_timeout: Duration,
 }
@@ -69,6 +72,7 @@ impl Connection {
             #[cfg(feature = "etcd")]
             _discovery: None,
             authorization,
+            cluster: Arc::default(),
             timeout: options.timeout,
             silence_timeout: options.silence_timeout,
         })
@@ -133,7 +137,25 @@ impl Connection {
         if let Some(authorization) = &self.authorization {
             request.metadata_mut().insert("authorization", authorization.clone());
         }
+        if let Some(cluster) = self.cluster.get() {
+            request.metadata_mut().insert(CLUSTER_METADATA, cluster.clone());
+        }
         request
+    }
+
+    /// The answer, of which the metadata says who gave it.
+    ///
+    /// # Errors
+    /// [`ErrorKind::WrongCluster`], of a call that was under way when the first answer came.
+    pub(crate) fn accept<R>(&self, response: Response<R>) -> Result<R, ClientError> {
+        if let Some(told) = response.metadata().get(CLUSTER_METADATA)
+            && self.cluster.get_or_init(|| told.clone()) != told
+        {
+            let problem =
+                "the answer came from another cluster than the first one: give endpoints of one only";
+            return Err(ClientError::new(ErrorKind::WrongCluster, problem).with_effect());
+        }
+        Ok(response.into_inner())
     }
 
     /// Calls, and calls again, here or elsewhere, after a failure that may pass, within the timeout of the options.
@@ -166,7 +188,7 @@ impl Connection {
             let error = match timeout_at(until, call(trail.channel(), request)).await {
                 Ok(Ok(response)) => {
                     trail.answered();
-                    return Ok(response.into_inner());
+                    return self.accept(response);
                 }
                 Ok(Err(status)) => ClientError::from(status),
                 Err(_) if until == deadline => {
@@ -207,13 +229,16 @@ impl Connection {
             let error = match call(trail.channel(), self.request(message())).await {
                 Ok(response) => {
                     trail.answered();
-                    return Ok(response.into_inner());
+                    return self.accept(response);
                 }
                 Err(status) => ClientError::from(status),
             };
             let elsewhere = matches!(
                 error.kind(),
-                ErrorKind::NotLeader | ErrorKind::Unavailable | ErrorKind::ShuttingDown
+                ErrorKind::NotLeader
+                    | ErrorKind::Unavailable
+                    | ErrorKind::ShuttingDown
+                    | ErrorKind::WrongCluster
             );
             if !elsewhere || error.took_effect() != TookEffect::No {
                 return Err(error);

@@ -66,6 +66,8 @@ pub enum ErrorKind {
     FailedPrecondition,
     /// What a watch is to tell next is not kept any more: see [`ClientError::oldest_sequence`].
     Compacted,
+    /// The node is of another cluster than the one that the client began with, and did nothing.
+    WrongCluster,
     /// A fault of the node; its log says more.
     Internal,
     /// Nobody answers at the address, or the connection broke.
@@ -203,6 +205,7 @@ impl From<ErrorDetail> for ClientError {
             ErrorCode::NotLeader => ErrorKind::NotLeader,
             ErrorCode::FailedPrecondition => ErrorKind::FailedPrecondition,
             ErrorCode::Compacted => ErrorKind::Compacted,
+            ErrorCode::WrongCluster => ErrorKind::WrongCluster,
             ErrorCode::Internal => ErrorKind::Internal,
             ErrorCode::Unspecified => ErrorKind::Protocol,
         };

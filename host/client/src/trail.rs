@@ -77,9 +77,10 @@ impl Trail {
                 hinted = error.leader_hint().and_then(|hint| self.routes.follow(&self.subject, hint));
             }
             ErrorKind::DeadlineExceeded => self.routes.failed(&self.place, true),
-            ErrorKind::Unavailable | ErrorKind::ShuttingDown | ErrorKind::Internal => {
-                self.routes.failed(&self.place, false);
-            }
+            ErrorKind::Unavailable
+            | ErrorKind::ShuttingDown
+            | ErrorKind::Internal
+            | ErrorKind::WrongCluster => self.routes.failed(&self.place, false),
             _ => {
                 self.hops = 0;
                 return self.backoff.next();

@@ -3,6 +3,7 @@
 use mortise_core::group::NodeId;
 use mortise_core::ids::GroupId;
 use mortise_core::replica::StreamId;
+use mortise_proto::CLUSTER_METADATA;
 use tonic::metadata::{Ascii, MetadataMap, MetadataValue};
 use tonic::service::Interceptor;
 use tonic::{Request, Status};
@@ -10,7 +11,6 @@ use tonic::{Request, Status};
 use crate::counters::Count;
 use crate::options::{Identity, PROTOCOL};
 
-const CLUSTER: &str = "mortise-cluster";
 const NODE: &str = "mortise-node";
 const TO: &str = "mortise-to";
 const VERSION: &str = "mortise-protocol";
@@ -40,7 +40,7 @@ impl Interceptor for Speaker {
     fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
         let metadata = request.metadata_mut();
         if let Some(cluster) = &self.cluster {
-            metadata.insert(CLUSTER, cluster.clone());
+            metadata.insert(CLUSTER_METADATA, cluster.clone());
         }
         metadata.insert(NODE, self.node.clone());
         metadata.insert(TO, self.to.clone());
@@ -72,7 +72,7 @@ pub(crate) struct Stranger {
 pub(crate) fn caller(metadata: &MetadataMap, here: Identity) -> Result<NodeId, Box<Stranger>> {
     let node = NodeId(number(metadata, NODE).unwrap_or_default());
     let refuse = |count, status| Err(Box::new(Stranger { node, count, status }));
-    let text = metadata.get(CLUSTER).and_then(|cluster| cluster.to_str().ok());
+    let text = metadata.get(CLUSTER_METADATA).and_then(|cluster| cluster.to_str().ok());
     let cluster = text.and_then(|text| u64::from_str_radix(text, 16).ok());
     let (Some(cluster), Some(to), Some(version), 1..) =
         (cluster, number(metadata, TO), number(metadata, VERSION), node.0)

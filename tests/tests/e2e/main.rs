@@ -3,6 +3,7 @@
 // clippy's exemption of tests does not reach the functions they share.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod clients;
 mod commands;
 mod events;
 mod examples;

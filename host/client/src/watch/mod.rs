@@ -312,8 +312,8 @@ impl Watch {
             any_member: self.any_member,
             progress_ms: u64::try_from(progress.as_millis()).unwrap_or(u64::MAX),
         });
-        let mut client = data(self.trail.channel());
-        async move { Ok(client.watch(request).await?.into_inner()) }
+        let (mut client, connection) = (data(self.trail.channel()), connection.clone());
+        async move { connection.accept(client.watch(request).await?) }
     }
 
     /// Takes a response apart, and makes sure that it goes on where the last one ended.

@@ -167,10 +167,14 @@ impl Driver {
                 biased;
                 response = &mut opening => {
                     self.heard = Instant::now();
-                    return match response {
-                        Ok(Ok(response)) => self.pump(opened, &sender, response.into_inner()).await,
-                        Ok(Err(status)) => end(status.into()),
-                        Err(_) => End::Broken(silent(limit)),
+                    let answers = match response {
+                        Ok(Ok(response)) => self.tenant.connection.accept(response),
+                        Ok(Err(status)) => Err(status.into()),
+                        Err(_) => Err(silent(limit)),
+                    };
+                    return match answers {
+                        Ok(answers) => self.pump(opened, &sender, answers).await,
+                        Err(error) => end(error),
                     };
                 }
                 () = self.take_some() => {}

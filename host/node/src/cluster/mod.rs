@@ -280,9 +280,14 @@ async fn count(node: Arc<Node>, boot: BootId) {
     }
 }
 
-/// Clusters are told apart by their names; peers compare this number of it.
-fn cluster_id(name: &str) -> u64 {
+/// Clusters are told apart by their names; peers and clients compare this number of it.
+pub(crate) fn cluster_id(name: &str) -> u64 {
     derive_number("mortise 2026-11 cluster id", &[name.as_bytes()])
+}
+
+/// The same of a node without a cluster: its data folder's.
+pub(crate) fn alone_id(folder: &str) -> u64 {
+    derive_number("mortise 2026-11 node alone", &[folder.as_bytes()])
 }
 
 /// A number that follows from `parts`, and for another purpose from none of them.

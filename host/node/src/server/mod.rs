@@ -26,7 +26,7 @@ use tokio::task::JoinHandle;
 
 use self::health::Health;
 use self::listener::{Listener, Phase, Windows};
-use crate::cluster::{Cluster, JoinError, Parts};
+use crate::cluster::{self, Cluster, JoinError, Parts};
 use crate::config::{Config, ConfigError, ListenerSettings};
 use crate::groups::Groups;
 use crate::metrics::Metrics;
@@ -164,10 +164,13 @@ async fn start(config: Config, disk: Option<Arc<dyn Disk>>) -> Result<Running, S
                 data: told(&config.data, data_address),
                 admin: told(&config.admin, admin_address),
             };
+            context.identify(cluster::cluster_id(&config.cluster.name));
             cluster.join(addresses).await?;
         }
         _ => {
-            let replica = tokio::task::spawn_blocking(move || recover(&config, disk, metrics)).await??;
+            let (folder, replica) =
+                tokio::task::spawn_blocking(move || recover(&config, disk, metrics)).await??;
+            context.identify(cluster::alone_id(&folder));
             groups.insert(replica);
             groups.set_recovered();
         }
@@ -237,18 +240,20 @@ fn replica_options(config: &Config) -> ReplicaOptions {
     }
 }
 
+/// The replica of a node without a cluster, and what its data folder is called.
 fn recover(
     config: &Config,
     disk: Option<Arc<dyn Disk>>,
     metrics: Arc<Metrics>,
-) -> Result<Replica, ServeError> {
+) -> Result<(String, Replica), ServeError> {
     // A new data folder must be empty when it is made, so it comes before what the runtime puts in there.
-    drop(DataFolder::open(&config.node.data_folder).map_err(StartError::from)?);
+    let folder = DataFolder::open(&config.node.data_folder).map_err(StartError::from)?.id().to_owned();
     let (runtime, options) = (make_runtime(config)?, replica_options(config));
-    Ok(match disk {
+    let replica = match disk {
         None => Replica::start(options, runtime, metrics)?,
         Some(disk) => Replica::start_on(options, disk, runtime, metrics)?,
-    })
+    };
+    Ok((folder, replica))
 }
 
 impl Running {

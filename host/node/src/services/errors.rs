@@ -133,6 +133,12 @@ fn internal(message: String) -> ErrorDetail {
     ErrorDetail::new(ErrorCode::Internal, message)
 }
 
+/// The call is meant for another cluster. Another of the caller's addresses may lead there.
+pub(super) fn wrong_cluster() -> ErrorDetail {
+    let message = "this node is of another cluster than the one that the client began with";
+    ErrorDetail::new(ErrorCode::WrongCluster, message).retryable()
+}
+
 /// No such tenant, by name.
 pub(super) fn no_such_tenant(name: &str) -> ErrorDetail {
     ErrorDetail::new(ErrorCode::NotFound, format!("no such tenant: {name:?}"))

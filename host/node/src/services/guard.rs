@@ -7,6 +7,7 @@ use axum::extract::{Request, State};
 use axum::http::header::AUTHORIZATION;
 use axum::middleware::Next;
 use axum::response::Response;
+use mortise_proto::CLUSTER_METADATA;
 use mortise_proto::v1::{ErrorCode, ErrorDetail};
 use tokio::time::Instant;
 use tonic::{Code, Status};
@@ -38,7 +39,7 @@ impl Call {
     }
 }
 
-/// Checks the token, keeps the deadline, counts and traces.
+/// Checks the token and which cluster is meant, keeps the deadline, counts and traces.
 pub(crate) async fn guard(State(context): State<Arc<Context>>, request: Request, next: Next) -> Response {
     let path = request.uri().path();
     let Some(method) = method(path) else {
@@ -49,10 +50,13 @@ pub(crate) async fn guard(State(context): State<Arc<Context>>, request: Request,
     };
     let span = trace::span(method.name, request.headers());
     let began = Instant::now();
-    let response = match admit(&context, method, request, began, &span) {
+    let mut response = match admit(&context, method, request, began, &span) {
         Ok((request, call)) => run(method, request, &call, next).instrument(span).await,
         Err(detail) => Status::from(detail).into_http(),
     };
+    if let Some(identity) = context.identity.get() {
+        response.headers_mut().insert(CLUSTER_METADATA, identity.clone());
+    }
     let status = Status::from_header_map(response.headers());
     if status.is_none() && method.streams {
         return response;
@@ -72,6 +76,11 @@ fn admit(
     let now = SystemTime::now();
     let authorization = request.headers().get(AUTHORIZATION).map(|value| value.as_bytes());
     let caller = context.tokens.caller(authorization, now)?;
+    if let (Some(meant), Some(identity)) = (request.headers().get(CLUSTER_METADATA), context.identity.get())
+        && meant != identity
+    {
+        return Err(errors::wrong_cluster());
+    }
     if method.admin {
         caller.check(Action::Administer, now)?;
     }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! connection ─▶ guard ─▶ Data / Admin ─▶ Replica
-//!               token, deadline, span, metrics; errors of the transport get their detail
+//!               token, cluster, deadline, span, metrics; errors of the transport get their detail
 //! ```
 //! Every error carries an `ErrorDetail`; `errors.rs` is the one place that decides which.
 
@@ -23,11 +23,12 @@ mod window;
 mod write_stream;
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Instant, SystemTime};
 
 use axum::Router;
+use axum::http::HeaderValue;
 use mortise_proto::v1::admin_server::AdminServer;
 use mortise_proto::v1::cluster_server::ClusterServer;
 use mortise_proto::v1::data_server::DataServer;
@@ -54,6 +55,8 @@ pub(crate) struct Context {
     pub(crate) groups: Arc<Groups>,
     /// `None`: the node is alone.
     cluster: Option<Arc<Node>>,
+    /// Which cluster the node is of, as calls name it. Unset until the data folder is open.
+    identity: OnceLock<HeaderValue>,
     /// Turns true once, when the node begins to stop.
     draining: tokio::sync::watch::Sender<bool>,
     /// The number of the newest write stream. Numbers only grow: the newest stream owns its sessions.
@@ -89,10 +92,17 @@ impl Context {
             about,
             groups,
             cluster,
+            identity: OnceLock::new(),
             draining: tokio::sync::watch::Sender::new(false),
             newest_stream: AtomicU64::new(0),
             uploads: Semaphore::new(UPLOADS_MAX),
         }
+    }
+
+    /// Says of which cluster the node is, once, before there is anything to call.
+    pub(crate) fn identify(&self, cluster: u64) {
+        let digits = HeaderValue::from_str(&format!("{cluster:016x}"));
+        self.identity.get_or_init(|| digits.unwrap_or(HeaderValue::from_static("")));
     }
 
     /// From here on write streams take nothing more in, and end when all is answered.

@@ -6,6 +6,7 @@ use axum::body::Body;
 use futures::stream;
 use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use mortise_proto::CLUSTER_METADATA;
 use mortise_proto::v1::import_tenant_request::Part;
 use mortise_proto::v1::{
     CreateTenantRequest, ErrorCode, GetTenantRequest, ImportTenantRequest, InspectPluginRequest,
@@ -14,6 +15,7 @@ use mortise_proto::v1::{
 use prost::Message;
 use tokio::net::TcpStream;
 use tonic::codegen::http::{self, uri::PathAndQuery};
+use tonic::metadata::{Ascii, MetadataValue};
 use tonic::{Code, Request, Status};
 
 use crate::kit::{Node, assert_code, channel, chunks, create, query, write};
@@ -39,6 +41,27 @@ async fn a_write_is_read_back_and_refusals_have_their_codes() {
     assert_code(&data.query(query("no", "ok")).await.unwrap_err(), ErrorCode::NotFound);
     // After all that, the tenant still works.
     data.write(write("t", "ok")).await.unwrap();
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_that_is_meant_for_another_cluster_does_nothing() {
+    let node = Node::with_tenant(|_| {}).await;
+    let mut data = node.data().await;
+    let answered = data.write(write("t", "put k 1")).await.unwrap();
+    let cluster = answered.metadata().get(CLUSTER_METADATA).unwrap().clone();
+    let meant_for = |cluster: &MetadataValue<Ascii>, command: &str| {
+        let mut request = Request::new(write("t", command.to_owned()));
+        request.metadata_mut().insert(CLUSTER_METADATA, cluster.clone());
+        request
+    };
+    let other = "0123456789abcdef".parse().unwrap();
+    let refused = data.write(meant_for(&other, "put k 2")).await.unwrap_err();
+    let detail = assert_code(&refused, ErrorCode::WrongCluster);
+    assert!(detail.retryable && detail.took_effect() == TookEffect::No);
+    assert_eq!(refused.metadata().get(CLUSTER_METADATA), Some(&cluster), "it says which one it is");
+    assert_eq!(data.query(query("t", "get k")).await.unwrap().into_inner().response, "1");
+    data.write(meant_for(&cluster, "put k 3")).await.unwrap();
     node.stop().await;
 }
 
