@@ -43,6 +43,8 @@ counts! {
     OtherProtocol = "other_protocol",
     /// Calls of nodes that are no members.
     UnknownNode = "unknown_node",
+    /// Calls under another node's certificate, and dials that were answered with one.
+    OtherCertificate = "other_certificate",
     /// Calls without the metadata that every call carries.
     Unmarked = "unmarked",
     /// Messages that are malformed or out of bounds, and such as do not belong to their stream.

@@ -17,6 +17,7 @@
 //! [`Peers`] is dropped or closed, everything ends.
 
 mod caller;
+mod certificate;
 mod counters;
 mod error;
 mod fetch;
@@ -33,6 +34,7 @@ mod streams;
 mod wire;
 
 pub use caller::Speaker;
+pub use certificate::{BadNames, CertificateNames, Tls};
 pub use counters::Count;
 pub use error::PeerError;
 pub use link::{Client, LinkState, Transition};

@@ -9,8 +9,8 @@ use mortise_core::replica::{Memory, Message, StreamId};
 use mortise_proto::v1;
 use tokio::time::timeout;
 use tonic::service::Routes;
-use tonic::transport::ClientTlsConfig;
 
+use crate::certificate::Tls;
 use crate::counters::Count;
 use crate::error::PeerError;
 use crate::fetch::fetch;
@@ -38,17 +38,12 @@ impl Drop for Owner {
 }
 
 impl Peers {
-    /// Without members: see [`Peers::set_members`]. With `tls` peers are dialled under TLS, with the node's own certificate in
-    /// it. The node is held weakly, since it holds this.
+    /// Without members: see [`Peers::set_members`]. With `tls` peers are dialled under TLS, and calls are taken only under the
+    /// caller's own certificate, where certificates name their nodes. The node is held weakly, since it holds this.
     ///
     /// # Panics
     /// Outside a tokio runtime, which later carries all tasks.
-    pub fn new(
-        identity: Identity,
-        options: Options,
-        tls: Option<ClientTlsConfig>,
-        local: Weak<dyn Local>,
-    ) -> Self {
+    pub fn new(identity: Identity, options: Options, tls: Option<Tls>, local: Weak<dyn Local>) -> Self {
         Self(Arc::new(Owner(Arc::new(Shared::new(identity, options, tls, local)))))
     }
 
@@ -170,7 +165,7 @@ impl Peers {
     }
 
     /// The service that peers call, for a listener of its own. That demands the certificates of members where TLS is
-    /// used; grants [`crate::STREAM_WINDOW_BYTES`], [`crate::CONNECTION_WINDOW_BYTES`] and
+    /// used, and shows those of each call as [`tonic::Request::peer_certs`]; grants [`crate::STREAM_WINDOW_BYTES`], [`crate::CONNECTION_WINDOW_BYTES`] and
     /// [`crate::CALLS_PER_CONNECTION_MAX`]; bounds connections; and asks silent ones by HTTP/2 keep-alive, because a peer
     /// whose machine is gone ends no call. The service refuses everything once [`Peers`] has ended.
     pub fn service(&self) -> Routes {

@@ -8,8 +8,8 @@ use mortise_core::ids::GroupId;
 use mortise_core::replica::StreamId;
 use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, watch};
-use tonic::transport::ClientTlsConfig;
 
+use crate::certificate::Tls;
 use crate::counters::Counters;
 use crate::link::Link;
 use crate::local::Local;
@@ -21,7 +21,7 @@ use crate::streams::Streams;
 pub(crate) struct Shared {
     pub(crate) identity: Identity,
     pub(crate) options: Options,
-    pub(crate) tls: Option<ClientTlsConfig>,
+    pub(crate) tls: Option<Tls>,
     /// Weak: the node holds the links, not the links the node.
     local: Weak<dyn Local>,
     runtime: Handle,
@@ -49,7 +49,7 @@ impl Shared {
     pub(crate) fn new(
         identity: Identity,
         options: Options,
-        tls: Option<ClientTlsConfig>,
+        tls: Option<Tls>,
         local: Weak<dyn Local>,
     ) -> Self {
         let snapshots = Arc::new(Semaphore::new(options.snapshots_max));

@@ -75,7 +75,7 @@ impl Node {
                 command
             }
         };
-        command.arg("--config").arg(self.folder.join("node.toml"));
+        command.arg("--config").arg(self.config());
         let child = command.stdout(Stdio::piped()).stderr(log).spawn().context("start mortise serve")?;
         let child = self.child.insert(child);
         let output = child.stdout.take().context("read what the node prints")?;
@@ -87,6 +87,11 @@ impl Node {
         let told = std::fs::read_to_string(self.log()).unwrap_or_default();
         let last = told.lines().last().unwrap_or("nothing");
         bail!("the node ended before it was ready; the last line of {}: {last}", self.log().display())
+    }
+
+    /// Its configuration, which every start reads.
+    pub fn config(&self) -> PathBuf {
+        self.folder.join("node.toml")
     }
 
     /// Its log, to which every start appends.

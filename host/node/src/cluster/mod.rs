@@ -28,12 +28,11 @@ use mortise_coordination::{
 use mortise_core::group::{BootId, NodeId};
 use mortise_core::ids::GroupId;
 use mortise_core::replica::OperatorCommand;
-use mortise_peer::{Identity, Local, Options as PeerOptions, Peers};
+use mortise_peer::{Identity, Local, Options as PeerOptions, Peers, Tls};
 use mortise_runtime::Runtime;
 use mortise_storage::DataFolder;
 use tokio::task::JoinHandle;
 use tonic::service::Routes;
-use tonic::transport::ClientTlsConfig;
 
 use self::memory::Remembered;
 use self::tenants::Names;
@@ -120,7 +119,7 @@ pub(crate) struct Parts {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) groups: Arc<Groups>,
     /// How peers are called under TLS.
-    pub(crate) tls: Option<ClientTlsConfig>,
+    pub(crate) tls: Option<Tls>,
 }
 
 impl Cluster {

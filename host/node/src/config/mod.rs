@@ -4,6 +4,7 @@
 //! --print-config` prints all of that with the values in force. Unknown names are errors, so that a misspelt setting
 //! never silently keeps its default.
 
+mod certificates;
 mod etcd;
 mod print;
 mod sections;
@@ -168,6 +169,7 @@ impl Config {
             self,
             !tokens.is_empty(),
         )?;
+        self.certificate_names()?;
         // Peers have no tokens: their certificates are what lets them in.
         let vouched = self.peer.tls_client_ca.is_some();
         check_listener("peer", "peer.address", &self.peer, self.peer_address(), self, vouched)

@@ -57,7 +57,7 @@ section! {
     /// The cluster. Without etcd the node is alone: it leads its only group by itself, and has no peers.
     ///
     /// Peers call each other on the listener of section [peer]. There its certificate is shown both to those who call
-    /// and to those who are called, and tls_client_ca vouches for both.
+    /// and to those who are called, and tls_client_ca vouches for both: see peer_certificate_name.
     pub struct ClusterSettings {
         /// The cluster's name: 1 to 64 of a-z, 0-9, '-' and '_'. All its keys in etcd lie below /NAME/.
         name: String = "mortise".into();
@@ -76,6 +76,11 @@ section! {
         /// Where this node reaches others that it does not reach at the address they advertise: node number =
         /// "host:port" of the peer listener.
         peer_addresses: BTreeMap<String, String> = BTreeMap::new();
+        /// The DNS name, among the subject alternative names, of each node's certificate on the peer listener, where
+        /// peer.tls_client_ca is set: {node} stands for the node's number, {cluster} for cluster.name. Who calls must
+        /// show the certificate of the node that it says it is, and who is called that of the node that was meant. The
+        /// same on all nodes. Empty: any certificate of the authority speaks for any node.
+        peer_certificate_name: String = "node-{node}.{cluster}".into();
         /// Time to live of the node's session in etcd, in seconds. Failover does not wait for it.
         session_ttl_seconds: u32 = 5, min 2, max 600;
         /// A node counts in its data folder and in etcd this often, in seconds: a copy of the folder that is older than the

@@ -1,3 +1,5 @@
+use mortise_core::group::NodeId;
+
 use super::*;
 
 fn check(text: &str) -> Result<Config, ConfigError> {
@@ -58,6 +60,22 @@ fn other_bad_values_are_named() {
     assert!(error("[data]\ntls_cert = \"c.pem\"").contains("tls_cert and tls_key go together"));
     assert!(error("[data]\ntls_client_ca = \"c.pem\"").contains("set tls_cert and tls_key, too"));
     assert!(error("[node]\ntokens_file = \"/no/such/file\"").contains("read /no/such/file"));
+}
+
+#[test]
+fn certificates_name_nodes_where_peers_show_them() {
+    let tls = "[peer]\ntls_cert = \"c.pem\"\ntls_key = \"k.pem\"\n";
+    let names = |text: &str| Config::parse(text, "a test").unwrap().certificate_names().unwrap();
+    assert_eq!(names(tls), None, "nobody is asked for a certificate");
+    let mutual = format!("{tls}tls_client_ca = \"ca.pem\"\n");
+    assert_eq!(names(&mutual).unwrap().of(NodeId(7)), "node-7.mortise");
+    let named = format!("{mutual}[cluster]\nname = \"east\"\n");
+    assert_eq!(names(&named).unwrap().of(NodeId(7)), "node-7.east");
+    let own = format!("{mutual}[cluster]\npeer_certificate_name = \"m{{node}}.example.org\"");
+    assert_eq!(names(&own).unwrap().of(NodeId(7)), "m7.example.org");
+    assert_eq!(names(&format!("{mutual}[cluster]\npeer_certificate_name = \"\"")), None);
+    let same = error(&format!("{mutual}[cluster]\npeer_certificate_name = \"node.example.org\""));
+    assert!(same.contains("cluster.peer_certificate_name") && same.contains("must contain {node}"), "{same}");
 }
 
 #[test]

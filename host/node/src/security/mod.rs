@@ -9,5 +9,5 @@ mod tls;
 mod token;
 
 pub use access::{AccessError, Action, Caller, Tokens};
-pub use tls::{TlsError, acceptor, peer_client};
+pub use tls::{TlsError, acceptor, peer_tls};
 pub use token::{Token, TokenError};

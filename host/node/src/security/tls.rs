@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use mortise_core::group::NodeId;
+use mortise_peer::{CertificateNames, Tls};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::pem::{self, PemObject};
@@ -57,6 +59,20 @@ pub enum TlsError {
         /// Why.
         source: rustls::Error,
     },
+    /// A node's certificate is not of this node.
+    #[error(
+        "tls_cert: {path} is not the certificate of this node: {why}. Have one made with the DNS name {name}, or set \
+         cluster.peer_certificate_name to the names that the nodes' certificates have",
+        path = path.display()
+    )]
+    OtherNode {
+        /// The file.
+        path: PathBuf,
+        /// What it should be called.
+        name: String,
+        /// What is wrong.
+        why: String,
+    },
     /// The authorities for clients' certificates cannot be used.
     #[error("tls_client_ca: use {path}: {source}", path = path.display())]
     ClientAuthority {
@@ -99,11 +115,15 @@ pub fn acceptor(listener: &ListenerSettings) -> Result<Option<TlsAcceptor>, TlsE
 }
 
 /// How peers are called under TLS; `None` where their listener has no certificate. The node shows the same certificate as
-/// there, and trusts the same authorities.
+/// there, and trusts the same authorities. With `names`, certificates name their nodes; this one is `node`.
 ///
 /// # Errors
-/// Files that cannot be read.
-pub fn peer_client(listener: &ListenerSettings) -> Result<Option<ClientTlsConfig>, TlsError> {
+/// Files that cannot be read, and a certificate that is not this node's.
+pub fn peer_tls(
+    listener: &ListenerSettings,
+    names: Option<CertificateNames>,
+    node: NodeId,
+) -> Result<Option<Tls>, TlsError> {
     let (Some(cert), Some(key)) = (&listener.tls_cert, &listener.tls_key) else { return Ok(None) };
     let read = |field, path: &Path| {
         std::fs::read(path).map_err(|source| TlsError::Read { field, path: path.into(), source })
@@ -111,7 +131,13 @@ pub fn peer_client(listener: &ListenerSettings) -> Result<Option<ClientTlsConfig
     let identity = Identity::from_pem(read("tls_cert", cert)?, read("tls_key", key)?);
     let authorities = listener.tls_client_ca.as_ref().unwrap_or(cert);
     let authorities = Certificate::from_pem(read("tls_client_ca", authorities)?);
-    Ok(Some(ClientTlsConfig::new().identity(identity).ca_certificate(authorities)))
+    if let Some(names) = &names {
+        let own = certificates("tls_cert", cert)?;
+        let other = |why| TlsError::OtherNode { path: cert.clone(), name: names.of(node), why };
+        own.first().map_or(Ok(()), |own| names.check(node, own)).map_err(other)?;
+    }
+    let client = ClientTlsConfig::new().identity(identity).ca_certificate(authorities);
+    Ok(Some(Tls { client, names }))
 }
 
 fn certificates(field: &'static str, path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
@@ -143,8 +169,12 @@ mod tests {
     }
 
     fn files() -> Files {
+        files_of("localhost")
+    }
+
+    fn files_of(name: &str) -> Files {
         let folder = tempfile::tempdir().unwrap();
-        let made = rcgen::generate_simple_self_signed(["localhost".into()]).unwrap();
+        let made = rcgen::generate_simple_self_signed([name.into()]).unwrap();
         let (cert, key) = (folder.path().join("cert.pem"), folder.path().join("key.pem"));
         std::fs::write(&cert, made.cert.pem()).unwrap();
         std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
@@ -164,6 +194,17 @@ mod tests {
         files.listener.tls_client_ca = files.listener.tls_cert.clone();
         assert!(acceptor(&files.listener).unwrap().is_some());
         assert!(acceptor(&ListenerSettings::default()).unwrap().is_none());
+    }
+
+    #[test]
+    fn a_node_does_not_start_with_another_nodes_certificate() {
+        let mut files = files_of("node-3.mortise");
+        files.listener.tls_client_ca = files.listener.tls_cert.clone();
+        let names = CertificateNames::new("node-{node}.mortise").unwrap();
+        let tls = |node| peer_tls(&files.listener, Some(names.clone()), NodeId(node));
+        assert_eq!(tls(3).unwrap().unwrap().names, Some(names.clone()));
+        let refused = tls(4).unwrap_err().to_string();
+        assert!(refused.contains("cert.pem") && refused.contains("the DNS name node-4.mortise"), "{refused}");
     }
 
     #[test]

@@ -10,7 +10,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
+use axum::{Extension, Router};
 use hyper::rt::Executor;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
@@ -21,6 +21,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
+use tonic::transport::server::Connected;
 
 use super::ServeError;
 use crate::config::ListenerSettings;
@@ -209,7 +210,11 @@ impl Connector {
             return;
         };
         match timeout(HANDSHAKE_TIME_MAX, tls.accept(stream)).await {
-            Ok(Ok(stream)) => self.serve(stream, peer).await,
+            Ok(Ok(stream)) => {
+                // With the certificates that were shown, for those who ask.
+                let router = self.router.clone().layer(Extension(stream.connect_info()));
+                Self { router, ..self }.serve(stream, peer).await;
+            }
             Ok(Err(error)) => tracing::debug!(%peer, %error, "TLS handshake"),
             Err(_) => tracing::debug!(%peer, "the TLS handshake took too long"),
         }

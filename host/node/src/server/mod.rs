@@ -18,6 +18,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use mortise_coordination::Addresses;
+use mortise_core::group::NodeId;
 use mortise_runtime::{Runtime, RuntimeError, RuntimeOptions};
 use mortise_storage::DataFolder;
 use mortise_storage::disk::Disk;
@@ -198,8 +199,9 @@ async fn make_cluster(
     metrics: &Arc<Metrics>,
     groups: &Arc<Groups>,
 ) -> Result<Cluster, ServeError> {
-    let tls =
-        security::peer_client(&config.peer).map_err(|source| ServeError::Tls { listener: "peer", source })?;
+    let (names, id) = (config.certificate_names()?, NodeId(config.node.id));
+    let tls = security::peer_tls(&config.peer, names, id)
+        .map_err(|source| ServeError::Tls { listener: "peer", source })?;
     let folder = DataFolder::open_node(&config.node.data_folder).map_err(StartError::from)?;
     let parts = Parts {
         folder,

@@ -9,12 +9,15 @@ use std::task::{Context, Poll};
 
 use futures::future::{Ready, ready};
 use hyper_util::rt::TokioIo;
+use mortise_core::group::NodeId;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tonic::codegen::Service;
 use tonic::codegen::http::Uri;
 use tonic::transport::{Channel, Endpoint};
 
+use crate::certificate::{Tls, is_of_another};
+use crate::counters::Count;
 use crate::options::{CONNECTION_WINDOW_BYTES, STREAM_WINDOW_BYTES};
 use crate::shared::Shared;
 use crate::stop::Stop;
@@ -22,24 +25,38 @@ use crate::stop::Stop;
 /// Bytes of an HTTP/2 frame: fewer and larger ones than the protocol's 16 KiB cost less.
 const FRAME_BYTES_MAX: u32 = 128 << 10;
 
-/// A connection to `address`, until `stop` is given. The caller bounds the time it takes.
-pub(super) async fn dial(shared: &Shared, address: &str, stop: &Stop) -> Result<Channel, DialError> {
-    let endpoint = endpoint(shared, address)?;
+/// A connection to `peer` at `address`, until `stop` is given. The caller bounds the time it takes.
+pub(super) async fn dial(
+    shared: &Shared,
+    peer: NodeId,
+    address: &str,
+    stop: &Stop,
+) -> Result<Channel, DialError> {
+    let endpoint = endpoint(shared, peer, address)?;
     let stream = TcpStream::connect(address).await?;
     // Small answers must not wait for others to fill a packet.
     stream.set_nodelay(true)?;
     let socket = Socket { stream, stopped: Box::pin(stop.stopped()) };
-    Ok(endpoint.connect_with_connector(Once(Some(TokioIo::new(socket)))).await?)
+    let connected = endpoint.connect_with_connector(Once(Some(TokioIo::new(socket)))).await;
+    Ok(connected.inspect_err(|error| {
+        if is_of_another(error) {
+            let why = format!("{address} shows the certificate of somebody else: {}", deepest(error));
+            shared.counters.complain(peer, Count::OtherCertificate, &why);
+        }
+    })?)
 }
 
-fn endpoint(shared: &Shared, address: &str) -> Result<Endpoint, tonic::transport::Error> {
+fn endpoint(shared: &Shared, peer: NodeId, address: &str) -> Result<Endpoint, tonic::transport::Error> {
     let scheme = if shared.tls.is_some() { "https" } else { "http" };
     let endpoint = Endpoint::from_shared(format!("{scheme}://{address}"))?
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
         .max_frame_size(FRAME_BYTES_MAX);
     match &shared.tls {
-        Some(tls) => endpoint.tls_config(tls.clone()),
+        Some(Tls { client, names: Some(names) }) => {
+            endpoint.tls_config(client.clone().domain_name(names.of(peer)))
+        }
+        Some(Tls { client, names: None }) => endpoint.tls_config(client.clone()),
         None => Ok(endpoint),
     }
 }

@@ -195,7 +195,9 @@ struct Dialled {
 
 /// A connection, and who is behind it.
 async fn dial_peer(shared: &Shared, member: &Member, stop: &Arc<Stop>) -> Result<Dialled, String> {
-    let channel = dial::dial(shared, member.link.address(), stop).await.map_err(|error| error.to_string())?;
+    let channel = dial::dial(shared, member.node, member.link.address(), stop)
+        .await
+        .map_err(|error| error.to_string())?;
     let speaker = Speaker::new(shared.identity, member.node);
     let client = PeerClient::with_interceptor(channel, speaker)
         .max_decoding_message_size(shared.options.message_bytes_max);

@@ -5,8 +5,7 @@ use std::time::Instant;
 
 use mortise_core::group::NodeId;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tonic::Status;
-use tonic::metadata::MetadataMap;
+use tonic::{Request, Status};
 
 use crate::caller::{Stranger, caller};
 use crate::counters::Count;
@@ -63,14 +62,19 @@ impl Openings {
 }
 
 /// The member that speaks, where it may speak to this node at all.
-pub(super) fn admit(shared: &Shared, metadata: &MetadataMap) -> Result<Arc<Member>, Status> {
+pub(super) fn admit<T>(shared: &Shared, request: &Request<T>) -> Result<Arc<Member>, Status> {
     if shared.stop.is_stopped() {
         return Err(Status::unavailable("this node stops"));
     }
-    let node = caller(metadata, shared.identity).map_err(|stranger| {
+    let node = caller(request.metadata(), shared.identity).map_err(|stranger| {
         let Stranger { node, count, status } = *stranger;
         shared.counters.complain(node, count, &status.message());
         status
+    })?;
+    check_certificate(shared, node, request).map_err(|why| {
+        let why = format!("the call does not come with the certificate of node {node}: {why}");
+        shared.counters.complain(node, Count::OtherCertificate, &why);
+        Status::permission_denied(why)
     })?;
     shared.member(node).ok_or_else(|| {
         let status = no_member(node);
@@ -79,9 +83,17 @@ pub(super) fn admit(shared: &Shared, metadata: &MetadataMap) -> Result<Arc<Membe
     })
 }
 
+/// Whether the connection that a call came on belongs to `node`, where certificates tell.
+fn check_certificate<T>(shared: &Shared, node: NodeId, request: &Request<T>) -> Result<(), String> {
+    let Some(names) = shared.tls.as_ref().and_then(|tls| tls.names.as_ref()) else { return Ok(()) };
+    let shown = request.peer_certs();
+    let own = shown.as_ref().and_then(|chain| chain.first()).ok_or("none was shown")?;
+    names.check(node, own)
+}
+
 /// The same for a call that costs more than an answer.
-pub(super) fn admit_opening(shared: &Shared, metadata: &MetadataMap) -> Result<Arc<Member>, Status> {
-    let member = admit(shared, metadata)?;
+pub(super) fn admit_opening<T>(shared: &Shared, request: &Request<T>) -> Result<Arc<Member>, Status> {
+    let member = admit(shared, request)?;
     if locked(&member.guest.openings).take(Instant::now()) {
         return Ok(member);
     }

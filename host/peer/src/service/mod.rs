@@ -94,7 +94,7 @@ impl Peer for PeerService {
     type FetchSnapshotStream = ReceiverStream<Result<v1::SnapshotChunk, Status>>;
 
     async fn ping(&self, request: Request<v1::PingRequest>) -> Result<Response<v1::PingResponse>, Status> {
-        guest::admit(&self.shared, request.metadata())?;
+        guest::admit(&self.shared, &request)?;
         let node = self.shared.identity.node.0;
         Ok(Response::new(v1::PingResponse { node, received_unix_ms: unix_ms() }))
     }
@@ -103,7 +103,7 @@ impl Peer for PeerService {
         &self,
         request: Request<Streaming<v1::PeerMessage>>,
     ) -> Result<Response<v1::ControlResponse>, Status> {
-        let member = guest::admit_opening(&self.shared, request.metadata())?;
+        let member = guest::admit_opening(&self.shared, &request)?;
         let superseded = member.guest.newest_control();
         tokio::select! {
             () = superseded.0.stopped() => return Err(Status::aborted("a newer call takes the place of this one")),
@@ -119,7 +119,7 @@ impl Peer for PeerService {
         request: Request<Streaming<v1::PeerMessage>>,
     ) -> Result<Response<Answers>, Status> {
         let shared = &self.shared;
-        let member = guest::admit_opening(shared, request.metadata())?;
+        let member = guest::admit_opening(shared, &request)?;
         let Some((group, stream @ StreamId(1..))) = named_stream(request.metadata()) else {
             shared.counters.complain(member.node, Count::Unmarked, &"a replication stream without a name");
             return Err(Status::invalid_argument("the call does not name its stream"));
@@ -147,7 +147,7 @@ impl Peer for PeerService {
         &self,
         request: Request<v1::FetchSnapshotRequest>,
     ) -> Result<Response<Self::FetchSnapshotStream>, Status> {
-        let member = guest::admit_opening(&self.shared, request.metadata())?;
+        let member = guest::admit_opening(&self.shared, &request)?;
         let v1::FetchSnapshotRequest { group, index, offset } = request.into_inner();
         let chunks = snapshot::send(&self.shared, &member, GroupId(group), LogIndex(index), offset).await?;
         Ok(Response::new(chunks))
@@ -157,7 +157,7 @@ impl Peer for PeerService {
         &self,
         request: Request<v1::MemoryRequest>,
     ) -> Result<Response<v1::MemoryResponse>, Status> {
-        guest::admit_opening(&self.shared, request.metadata())?;
+        guest::admit_opening(&self.shared, &request)?;
         let local = self.local()?;
         let memory = self.answer(local.memory(GroupId(request.into_inner().group))).await?;
         memory.map(|memory| Response::new(memory_to_wire(memory))).map_err(|refusal| refused(&refusal))
@@ -167,7 +167,7 @@ impl Peer for PeerService {
         &self,
         request: Request<v1::MemberStatusRequest>,
     ) -> Result<Response<v1::MemberStatusResponse>, Status> {
-        guest::admit_opening(&self.shared, request.metadata())?;
+        guest::admit_opening(&self.shared, &request)?;
         let local = self.local()?;
         let status = self.answer(local.status(GroupId(request.into_inner().group))).await?;
         status.map(|status| Response::new(status_to_wire(status))).map_err(|refusal| refused(&refusal))

@@ -13,13 +13,13 @@ use mortise_core::ids::{Epoch, GroupId, LogIndex};
 use mortise_core::replica::{Body, Fence, LogEntry, Memory, Message, Position, RoleKind, Seen, StreamId};
 use mortise_peer::{
     CALLS_PER_CONNECTION_MAX, CONNECTION_WINDOW_BYTES, Count, Identity, LinkState, LinkStatus, Local,
-    MemberStatus, Options, Peers, Refusal, STREAM_WINDOW_BYTES, SnapshotSource,
+    MemberStatus, Options, Peers, Refusal, STREAM_WINDOW_BYTES, SnapshotSource, Tls,
 };
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_stream::wrappers::TcpListenerStream;
-use tonic::transport::{ClientTlsConfig, Server, ServerTlsConfig};
+use tonic::transport::{Server, ServerTlsConfig};
 
 pub(crate) const CLUSTER: u64 = 0xfeed;
 pub(crate) const GROUP: GroupId = GroupId(7);
@@ -149,11 +149,7 @@ impl Node {
         Self::start_under(id, options, None).await
     }
 
-    pub(crate) async fn start_under(
-        id: u64,
-        options: Options,
-        tls: Option<(ClientTlsConfig, ServerTlsConfig)>,
-    ) -> Self {
+    pub(crate) async fn start_under(id: u64, options: Options, tls: Option<(Tls, ServerTlsConfig)>) -> Self {
         let id = NodeId(id);
         let notes = Arc::new(Notes {
             node: id,

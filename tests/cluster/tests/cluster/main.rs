@@ -15,5 +15,6 @@ mod load;
 mod operations;
 mod python;
 mod rejoin;
+mod tls;
 mod totals;
 mod watch;
