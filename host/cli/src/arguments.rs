@@ -192,13 +192,15 @@ mod tests {
         assert!(refused(&["mortise", "tenant", "drop", "a"]).contains("--yes"));
         assert!(refused(&["mortise", "status", "--timeout", "0"]).contains("--timeout"));
         assert!(refused(&["mortise", "write", "t", "c", "--wait"]).contains("--ack"));
-        assert!(refused(&["mortise", "fate", "t", "7"]).contains("3.1702"));
+        assert!(refused(&["mortise", "fate", "t", "7"]).contains("1.3.1702"));
         for read in [&["query", "t", "q"][..], &["kv", "get", "k"], &["kv", "range"]] {
             let line = [&["mortise"], read, &["--lease", "--stale-ms", "5"]].concat();
             assert!(refused(&line).contains("--lease"), "{read:?}");
-            assert!(Arguments::try_parse_from([&["mortise"], read, &["--at-least", "3.7"]].concat()).is_ok());
+            assert!(
+                Arguments::try_parse_from([&["mortise"], read, &["--at-least", "1.3.7"]].concat()).is_ok()
+            );
         }
-        assert!(Arguments::try_parse_from(["mortise", "fate", "t", "3.7", "--token", "secret"]).is_ok());
+        assert!(Arguments::try_parse_from(["mortise", "fate", "t", "1.3.7", "--token", "secret"]).is_ok());
         assert!(
             Arguments::try_parse_from(["mortise", "write", "t", "c", "--ack", "leader", "--wait"]).is_ok()
         );

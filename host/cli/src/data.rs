@@ -59,7 +59,7 @@ pub(crate) enum Ack {
 Examples:
   mortise query ledger '{\"balance\":{\"account\":\"ann\"}}'
   mortise query ledger @request.json --stale-ms 500
-  mortise query ledger @request.json --at-least 3.1702")]
+  mortise query ledger @request.json --at-least 1.3.1702")]
 pub(crate) struct QueryArguments {
     /// The tenant
     tenant: String,
@@ -108,7 +108,7 @@ Prints one word:
 Only the leader can tell, after a failover the new one; while there is none: exit code 5.
 
 Example:
-  mortise fate ledger 3.1702")]
+  mortise fate ledger 1.3.1702")]
 pub(crate) struct FateArguments {
     /// The tenant
     tenant: String,

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use mortise_client::{Client, ErrorKind, Fate, Options, Position, TookEffect, Writer, WriterOptions};
-use mortise_core::ids::LogIndex;
+use mortise_core::ids::{GroupId, LogIndex};
 
 use super::command;
 use super::server::{Faults, Node, Running};
@@ -58,7 +58,7 @@ async fn a_good_node_gives_a_token_and_the_outcome() {
     let writer = writer(&running).await;
     let mut pending = writer.send_early("w").await.unwrap();
     let token = pending.token().await;
-    assert_eq!(token, Some(Position { epoch: 1, index: LogIndex(1) }));
+    assert_eq!(token, Some(Position { group: GroupId(1), epoch: 1, index: LogIndex(1) }));
     assert_eq!(pending.token().await, token);
     assert_eq!(pending.await.unwrap(), "re:w");
     assert!(write_early(&writer, 500).await.is_empty());
@@ -112,7 +112,7 @@ async fn a_fate_is_told_by_whoever_leads_and_a_pending_one_is_waited_for() {
     assert!(matches!(ask(lost, Duration::ZERO).await, Fate::Lost));
     assert!(first.refusals() > 0, "another node was asked");
     let (begun, wait) = (Instant::now(), Duration::from_millis(1_700));
-    let unknown = Position { epoch: 1, index: LogIndex(99) };
+    let unknown = Position { group: GroupId(1), epoch: 1, index: LogIndex(99) };
     assert!(matches!(ask(unknown, wait).await, Fate::Pending));
     assert!((wait..wait * 3).contains(&begun.elapsed()), "{:?}", begun.elapsed());
 }

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use mortise_client::{
     Client, ErrorKind, Freshness, Options, Position, Tenant, TookEffect, Writer, WriterOptions,
 };
-use mortise_core::ids::LogIndex;
+use mortise_core::ids::{GroupId, LogIndex};
 use mortise_proto::v1;
 use mortise_proto::v1::query_request::Freshness as Asked;
 
@@ -377,7 +377,7 @@ async fn a_deadline_holds_where_nobody_ever_leads() {
 async fn reads_are_as_fresh_as_asked_and_stale_ones_are_spread() {
     let group = Group::start(3).await;
     let tenant = group.tenant(&[0, 1, 2]);
-    let position = Position { epoch: 3, index: LogIndex(9) };
+    let position = Position { group: GroupId(2), epoch: 3, index: LogIndex(9) };
     for _ in 0..3 {
         tenant.query("q").await.unwrap();
         tenant.query_fresh("q", Freshness::Lease).await.unwrap();
@@ -389,7 +389,7 @@ async fn reads_are_as_fresh_as_asked_and_stale_ones_are_spread() {
     }
     let asked = |number: usize| group.node(number).queries.lock().unwrap().clone();
     assert_eq!((asked(0).len(), asked(1).len(), asked(2).len()), (8, 2, 2));
-    let at_least = Asked::AtLeast(v1::Position { epoch: 3, index: 9 });
+    let at_least = Asked::AtLeast(v1::Position { epoch: 3, index: 9, group: 2 });
     let spread: Vec<_> = [asked(1), asked(2)].concat();
     assert!(spread.iter().all(|asked| *asked == Some(Asked::StaleMsMax(70)) || *asked == Some(at_least)));
     assert_eq!(group.refusals(), 0);

@@ -230,7 +230,7 @@ impl Node {
             let mut state = self.state.lock().unwrap();
             let index = state.tokens.len() as u64 + 1;
             state.tokens.insert(index, (session, write.sequence));
-            told.push(write_result::Result::Acknowledged(v1::Position { epoch: 1, index }));
+            told.push(write_result::Result::Acknowledged(v1::Position { epoch: 1, index, group: 1 }));
             let every = faults.acknowledge_only_every as u64;
             let only = every > 0 && write.sequence.is_multiple_of(every);
             if only && state.only_acknowledged.insert(write.sequence) {
@@ -323,7 +323,7 @@ impl Data for Node {
         if self.faults.lock().unwrap().answers_nothing {
             return Ok(Response::new(v1::WriteResponse::default()));
         }
-        let position = Some(v1::Position { epoch: 1, index: 1 });
+        let position = Some(v1::Position { epoch: 1, index: 1, group: 1 });
         Ok(Response::new(v1::WriteResponse { reply: Some(command), position }))
     }
 

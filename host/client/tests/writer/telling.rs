@@ -133,7 +133,7 @@ impl Place {
 }
 
 pub(crate) fn position(sequence: u64) -> v1::Position {
-    v1::Position { epoch: 1 + sequence / 100, index: sequence * 2 }
+    v1::Position { epoch: 1 + sequence / 100, index: sequence * 2, group: 1 }
 }
 
 fn event(sequence: u64) -> v1::WatchEvent {

@@ -112,6 +112,17 @@ pub enum WriteError {
     /// There is no such tenant (any more).
     #[error("no such tenant")]
     NoSuchTenant,
+    /// A token was shown that is of another group's log.
+    #[error(
+        "the token is of group {shown}, and the tenant is in group {group}: the tenant that it was given for is dropped, \
+         and another one has its name"
+    )]
+    OtherGroup {
+        /// The token's group.
+        shown: GroupId,
+        /// The tenant's group.
+        group: GroupId,
+    },
     /// The session is unknown or expired: nothing was executed.
     #[error("the session is unknown or has expired: open a new one")]
     SessionExpired,

@@ -1,25 +1,27 @@
 //! The replica's types as messages, and back.
 
-use mortise_core::ids::{Epoch, LogIndex};
+use mortise_core::ids::{Epoch, GroupId, LogIndex};
 use mortise_core::replica::{Ack, Freshness, Position};
 use mortise_proto::v1;
 
-use crate::replica::{PluginInfo, SnapshotTaken, TenantInfo, WriteError, WriteFate};
+use crate::replica::{PluginInfo, Replica, SnapshotTaken, TenantInfo, WriteError, WriteFate};
 
-pub(super) fn freshness(wanted: Option<v1::query_request::Freshness>) -> Freshness {
+/// How fresh an answer of `replica` is to be.
+pub(super) fn freshness(
+    wanted: Option<v1::query_request::Freshness>,
+    replica: &Replica,
+) -> Result<Freshness, WriteError> {
     use v1::query_request::Freshness as Wanted;
-    match wanted {
+    Ok(match wanted {
         None | Some(Wanted::Lease(false)) => Freshness::Linearizable,
         Some(Wanted::Lease(true)) => Freshness::Lease,
         Some(Wanted::StaleMsMax(ms)) => Freshness::Bounded(ms.saturating_mul(1_000)),
-        Some(Wanted::AtLeast(v1::Position { epoch, index })) => {
-            Freshness::AtLeast(Position { epoch: Epoch(epoch), index: LogIndex(index) })
-        }
-    }
+        Some(Wanted::AtLeast(at)) => Freshness::AtLeast(token(at, replica)?),
+    })
 }
 
-pub(super) fn position(at: Position) -> v1::Position {
-    v1::Position { epoch: at.epoch.0, index: at.index.0 }
+pub(super) fn position(group: GroupId, at: Position) -> v1::Position {
+    v1::Position { epoch: at.epoch.0, index: at.index.0, group: group.0 }
 }
 
 /// When a write wants its acknowledgement.
@@ -31,17 +33,19 @@ pub(super) fn ack(wanted: i32) -> Result<Ack, WriteError> {
     }
 }
 
-/// A token that a node gave out, where there is one.
-pub(super) fn token(at: Option<v1::Position>) -> Result<Option<Position>, WriteError> {
-    match at {
-        Some(v1::Position { epoch: 0, .. } | v1::Position { index: 0, .. }) => {
-            Err(WriteError::Invalid("a token's epoch and index are at least 1".into()))
-        }
-        Some(v1::Position { epoch, index }) => {
-            Ok(Some(Position { epoch: Epoch(epoch), index: LogIndex(index) }))
-        }
-        None => Ok(None),
+/// A token that a node gave out, shown for a tenant of `replica`. That of a namesake in another group is refused: this log
+/// knows nothing of it.
+pub(super) fn token(at: v1::Position, replica: &Replica) -> Result<Position, WriteError> {
+    let v1::Position { epoch, index, group } = at;
+    if epoch == 0 || index == 0 || group == 0 {
+        return Err(WriteError::Invalid("a token's epoch, index and group are at least 1".into()));
     }
+    let (shown, group) = (GroupId(group), replica.group());
+    if shown == group {
+        return Ok(Position { epoch: Epoch(epoch), index: LogIndex(index) });
+    }
+    // Who follows may not know yet that the tenant is another group's now.
+    Err(if replica.leads() { WriteError::OtherGroup { shown, group } } else { replica.not_leader() })
 }
 
 pub(super) fn fate(fate: WriteFate) -> v1::AskFateResponse {

@@ -73,7 +73,7 @@ impl DataService {
             Told::Token(token) => (None, Some(token)),
             Told::Outcome(outcome) => outcome.map(|written| (Some(written.reply), written.position))?,
         };
-        Ok(WriteResponse { reply, position: position.map(convert::position) })
+        Ok(WriteResponse { reply, position: position.map(|at| convert::position(replica.group(), at)) })
     }
 
     async fn fate(&self, request: Request<AskFateRequest>) -> Result<AskFateResponse, ErrorDetail> {
@@ -81,7 +81,7 @@ impl DataService {
         let AskFateRequest { tenant, token, session, sequence, wait_ms } = request.into_inner();
         let (replica, tenant) = self.tenant(&call, Action::Write(&tenant)).await?;
         let missing = || WriteError::Invalid("whose fate? give a token".into());
-        let token = convert::token(token)?.ok_or_else(missing)?;
+        let token = convert::token(token.ok_or_else(missing)?, &replica)?;
         let session = SessionId(session);
         let of = (session != SessionId::NONE).then_some((session, Sequence(sequence)));
         let wait = Duration::from_millis(wait_ms.into());
@@ -93,8 +93,8 @@ impl DataService {
         let QueryRequest { tenant, request, freshness } = request.into_inner();
         let (replica, tenant) = self.tenant(&call, Action::Read(&tenant)).await?;
         let principal = call.caller.principal().map(str::to_owned);
-        let (response, index) =
-            replica.query(tenant, principal, request, convert::freshness(freshness)).await?;
+        let freshness = convert::freshness(freshness, &replica)?;
+        let (response, index) = replica.query(tenant, principal, request, freshness).await?;
         Ok(QueryResponse { response, applied_index: index.0 })
     }
 }

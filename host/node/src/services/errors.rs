@@ -14,7 +14,9 @@ impl From<WriteError> for ErrorDetail {
         match error {
             WriteError::Rejected(rejection) => Self::rejected(&rejection),
             WriteError::Failed(failure) => Self::failed(&failure),
-            WriteError::NoSuchTenant => Self::new(ErrorCode::NotFound, message),
+            WriteError::NoSuchTenant | WriteError::OtherGroup { .. } => {
+                Self::new(ErrorCode::NotFound, message)
+            }
             WriteError::SessionExpired => Self::new(ErrorCode::SessionExpired, message),
             // Once it may have been executed; it is not executed again.
             WriteError::AlreadyAnswered => Self::new(ErrorCode::AlreadyAnswered, message).effect_unknown(),
@@ -192,11 +194,13 @@ mod tests {
             Rejection { kind: RejectionKind::Exhausted, code: "full".into(), message: "no room".into() };
         let failure = Failure::LimitExceeded { limit: Limit::Fuel };
         let too_large = WriteError::TooLarge { what: "a command", bytes: 2, max: 1 };
+        let other_group = WriteError::OtherGroup { shown: GroupId(1), group: GroupId(2) };
         let (no, unknown) = (TookEffect::No, TookEffect::Unknown);
         for (error, code, retryable, effect) in [
             (WriteError::Rejected(rejection), Code::ResourceExhausted, false, no),
             (WriteError::Failed(failure), Code::FailedPrecondition, false, no),
             (WriteError::NoSuchTenant, Code::NotFound, false, no),
+            (other_group, Code::NotFound, false, no),
             (WriteError::SessionExpired, Code::FailedPrecondition, false, no),
             (WriteError::AlreadyAnswered, Code::AlreadyExists, false, unknown),
             (WriteError::Overloaded("full"), Code::ResourceExhausted, true, no),

@@ -8,10 +8,9 @@ use std::time::{Duration, SystemTime};
 use futures::future::BoxFuture;
 use futures::stream::{self, BoxStream};
 use futures::{FutureExt as _, StreamExt as _};
-use mortise_core::ids::{Epoch, LogIndex, TenantId};
+use mortise_core::ids::{GroupId, TenantId};
 use mortise_core::layer::Effect;
 use mortise_core::outcome::Outcome;
-use mortise_core::replica::Position;
 use mortise_proto::v1::watch_event::{Cause, Outcome as Came};
 use mortise_proto::v1::watch_request::From as Begin;
 use mortise_proto::v1::{self, ErrorCode, ErrorDetail, WatchEvent, WatchResponse};
@@ -54,8 +53,8 @@ pub(super) async fn open(
         let what = format!("the tenant that was watched is dropped; another one is named {name:?} now");
         return Err(ErrorDetail::new(ErrorCode::NotFound, what));
     }
-    let after =
-        after.map(|v1::Position { epoch, index }| Position { epoch: Epoch(epoch), index: LogIndex(index) });
+    let group = replica.group();
+    let after = after.map(|after| convert::token(after, &replica)).transpose()?;
     let from = match from {
         None | Some(Begin::Oldest(false)) => WatchFrom::Now,
         Some(Begin::Oldest(true)) => WatchFrom::Oldest,
@@ -75,6 +74,7 @@ pub(super) async fn open(
     drop(replica);
     let told = Told {
         watch,
+        group,
         name,
         tenant,
         ending: ending(context, &call).boxed(),
@@ -99,6 +99,7 @@ pub(super) async fn open(
 /// A watch, and the call that it belongs to.
 struct Told {
     watch: Watch,
+    group: GroupId,
     name: String,
     tenant: TenantId,
     call: Call,
@@ -122,10 +123,10 @@ impl Told {
         let WatchBatch { events, next, after, caught_up } = batch;
         self.open.metrics.watch_events(events.len());
         Ok(WatchResponse {
-            events: events.into_iter().map(event).collect(),
+            events: events.into_iter().map(|kept| event(self.group, kept)).collect(),
             next_sequence: next,
             tenant_id: self.tenant.0,
-            after: after.map(convert::position),
+            after: after.map(|at| convert::position(self.group, at)),
             caught_up,
         })
     }
@@ -150,10 +151,10 @@ impl Drop for Open {
     }
 }
 
-fn event(kept: Kept) -> WatchEvent {
+fn event(group: GroupId, kept: Kept) -> WatchEvent {
     WatchEvent {
         sequence: kept.sequence,
-        position: Some(convert::position(kept.position)),
+        position: Some(convert::position(group, kept.position)),
         time_ms: kept.time.0,
         principal: kept.principal.unwrap_or_default(),
         cause: Some(kept.command.map_or(Cause::Expiration(true), Cause::Command)),

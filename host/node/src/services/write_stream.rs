@@ -183,7 +183,10 @@ impl WriteStream {
         for StreamWrite { sequence, command, ack, token } in writes {
             let sequence = Sequence(sequence);
             let checked = data::check_write(&self.context.limits, session, sequence, command.len());
-            let checked = checked.and_then(|()| Ok((convert::ack(ack)?, convert::token(token)?)));
+            let checked = checked.and_then(|()| {
+                let token = token.map(|token| convert::token(token, &replica)).transpose()?;
+                Ok((convert::ack(ack)?, token))
+            });
             let (ack, token) = match checked {
                 Ok(checked) => checked,
                 Err(error) => {
@@ -235,7 +238,7 @@ impl WriteStream {
                 }
                 let Some(answer) = self.batch.1.next() else { break };
                 answered += usize::from(matches!(answer.told, Told::Outcome(_)));
-                let result = result(answer);
+                let result = result(self.batch.0, answer);
                 bytes += ANSWER_FRAME_BYTES + size(&result);
                 results.push(result);
             }
@@ -305,9 +308,9 @@ impl Drop for WriteStream {
     }
 }
 
-fn result(answer: Answer) -> WriteResult {
+fn result(group: GroupId, answer: Answer) -> WriteResult {
     let result = match answer.told {
-        Told::Token(token) => Outcome::Acknowledged(convert::position(token)),
+        Told::Token(token) => Outcome::Acknowledged(convert::position(group, token)),
         Told::Outcome(Ok(written)) => Outcome::Reply(written.reply),
         Told::Outcome(Err(error)) => Outcome::Error(error.into()),
     };

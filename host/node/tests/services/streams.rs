@@ -289,6 +289,10 @@ async fn a_write_acknowledged_by_the_leader_has_a_token_first_and_a_fate() {
     let ask = AskFateRequest { token: Some(Position { epoch: token.epoch + 1, ..token }), wait_ms: 0, ..ask };
     let later = AskFateRequest { sequence: 2, ..ask };
     assert_eq!(data.ask_fate(later).await.unwrap().into_inner().fate(), Fate::Pending);
+    let elsewhere = Position { group: token.group + 1, ..token };
+    newer.send_writes("t", session, vec![StreamWrite { token: Some(elsewhere), ..write }]);
+    let [Outcome::Error(error)] = &told(&mut newer, 1).await[..] else { panic!("no error") };
+    assert_eq!((error.code(), error.took_effect()), (ErrorCode::NotFound, TookEffect::No));
     newer.close().await;
     node.stop().await;
 }
@@ -306,10 +310,19 @@ async fn bad_acknowledgements_and_tokens_are_refused_and_one_early_write_has_no_
 
     let unknown = WriteRequest { ack: 7, ..write("t", "put k v") };
     assert_code(&data.write(unknown).await.unwrap_err(), ErrorCode::Invalid);
-    for token in [None, Some(Position { epoch: 1, index: 0 }), Some(Position { epoch: 0, index: 1 })] {
+    let position = |epoch, index, group| Some(Position { epoch, index, group });
+    for token in [None, position(1, 0, 1), position(0, 1, 1), position(1, 1, 0)] {
         let ask = AskFateRequest { tenant: "t".into(), token, ..AskFateRequest::default() };
         assert_code(&data.ask_fate(ask).await.unwrap_err(), ErrorCode::Invalid);
     }
+    // Of a tenant of this name that another group once had.
+    let elsewhere = Position { group: 2, ..written.position.unwrap() };
+    let ask = AskFateRequest { tenant: "t".into(), token: Some(elsewhere), ..AskFateRequest::default() };
+    let refused = assert_code(&data.ask_fate(ask).await.unwrap_err(), ErrorCode::NotFound);
+    assert!(refused.message.contains("of group 2, and the tenant is in group 1"), "{}", refused.message);
+    let at_least = query_request::Freshness::AtLeast(elsewhere);
+    let request = QueryRequest { freshness: Some(at_least), ..query("t", "get k") };
+    assert_code(&data.query(request).await.unwrap_err(), ErrorCode::NotFound);
     let ask = AskFateRequest { tenant: "no".into(), token: written.position, ..AskFateRequest::default() };
     assert_code(&data.ask_fate(ask).await.unwrap_err(), ErrorCode::NotFound);
     let mut stream = Stream::open(&mut data, None).await;

@@ -72,8 +72,10 @@ async fn responses_say_all_that_it_takes_to_go_on() {
     assert_eq!(next(&mut again).await.unwrap().events[0].sequence, 3);
     let foreign = WatchRequest { tenant_id: tenant_id + 1, ..resume.clone() };
     assert_code(&refused(&mut data, foreign).await, ErrorCode::NotFound);
-    let lost = WatchRequest { after: Some(Position { epoch: 77, index: 1 }), ..resume };
+    let lost = WatchRequest { after: Some(Position { epoch: 77, index: 1, group: 1 }), ..resume.clone() };
     assert_code(&refused(&mut data, lost).await, ErrorCode::FailedPrecondition);
+    let elsewhere = WatchRequest { after: Some(Position { group: 2, ..written.unwrap() }), ..resume };
+    assert_code(&refused(&mut data, elsewhere).await, ErrorCode::NotFound);
     assert!(node.metric("grpc_watch_events_total") >= 3);
     node.stop().await;
 }

@@ -54,12 +54,12 @@ fn fence_from_wire(fence: v1::Fence) -> Fence {
 
 #[allow(clippy::unnecessary_wraps, reason = "the field of every message is optional")]
 pub(super) fn position_to_wire(at: Position) -> Option<v1::Position> {
-    Some(v1::Position { epoch: at.epoch.0, index: at.index.0 })
+    Some(v1::Position { epoch: at.epoch.0, index: at.index.0, group: 0 })
 }
 
 /// An absent position is the one before the first entry, as an absent number is 0.
 pub(super) fn position_from_wire(at: Option<v1::Position>) -> Position {
-    let v1::Position { epoch, index } = at.unwrap_or_default();
+    let v1::Position { epoch, index, group: _ } = at.unwrap_or_default();
     Position { epoch: Epoch(epoch), index: LogIndex(index) }
 }
 

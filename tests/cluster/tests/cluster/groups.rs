@@ -2,9 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use mortise_client::kv::Kv as KvClient;
+use mortise_client::kv::{Kv as KvClient, put};
 use mortise_client::{
-    AdminClient, Client, ClientError, ErrorKind, Options, TookEffect, WriterOptions, parse_endpoints,
+    AdminClient, Client, ClientError, ErrorKind, Fate, Freshness, Options, TookEffect, WriterOptions,
+    parse_endpoints,
 };
 use mortise_cluster_kit::{PATIENCE, plugins};
 use tokio::runtime::Runtime;
@@ -150,14 +151,22 @@ fn a_name_is_in_one_group_and_free_again_when_it_is_dropped() {
         let writer = tenant.writer(WriterOptions::default()).await.unwrap();
         let old = KvClient::with_writer(tenant.clone(), writer);
         old.put("k", "old", 0).await.unwrap();
+        let token = tenant.write_early(put("early", "old", 0)).await.unwrap();
+        assert!(matches!(tenant.ask_fate(token, None, PATIENCE).await.unwrap(), Fate::Committed(_)));
         admin.drop_tenant("moving").await.unwrap();
         let gone = KvClient::new(tenant.clone()).get("k").await.unwrap_err();
         assert_eq!(gone.kind(), ErrorKind::NotFound, "{gone}");
         let gone = old.put("k", "late", 0).await.unwrap_err();
         assert_eq!((gone.kind(), gone.took_effect()), (ErrorKind::NotFound, TookEffect::No), "{gone}");
         groups[1].create_tenant("moving", "kv", false).await.unwrap();
-        let new = KvClient::new(tenant);
+        let new = KvClient::new(tenant.clone());
         assert_eq!(new.get("k").await.unwrap(), None, "it is another tenant");
+        // Its group's log says nothing of what the first one was told.
+        let asked = tenant.ask_fate(token, None, PATIENCE).await.unwrap_err();
+        assert_eq!(asked.kind(), ErrorKind::NotFound, "{asked}");
+        assert!(asked.to_string().contains("of group 1, and the tenant is in group 2"), "{asked}");
+        let behind = new.clone().reading(Freshness::AtLeast(token)).get("k").await.unwrap_err();
+        assert_eq!(behind.kind(), ErrorKind::NotFound, "{behind}");
         new.put("k", "new", 0).await.unwrap();
         let expired: ClientError = old.put("k", "late", 0).await.unwrap_err();
         assert_eq!(expired.kind(), ErrorKind::SessionExpired, "{expired}");

@@ -217,7 +217,7 @@ fn an_end_fails_everything_that_waits() {
 }
 
 fn token(index: u64) -> Position {
-    Position { epoch: 3, index: mortise_core::ids::LogIndex(index) }
+    Position { group: mortise_core::ids::GroupId(1), epoch: 3, index: mortise_core::ids::LogIndex(index) }
 }
 
 fn push_early(window: &mut Window) -> (oneshot::Receiver<Position>, Answer) {
