@@ -14,7 +14,7 @@ use crate::running::{self, Signals};
 /// Its arguments.
 #[derive(Args, Debug)]
 #[command(after_help = "\
-Prints a line that starts with `ready` when it serves. SIGINT and SIGTERM let open calls end, then stop it.
+Prints a line that starts with `ready` when it serves, and says where it does. SIGINT and SIGTERM let open calls end, then stop it.
 
 Examples:
   mortise serve --print-config > node.toml          every setting with its meaning, default and bounds
@@ -52,10 +52,13 @@ pub(crate) async fn run(arguments: ServeArguments, context: &Context) -> anyhow:
     };
     let data = format!("{data_scheme}://{}", running.data_address());
     let admin = format!("{admin_scheme}://{}", running.admin_address());
+    let peer = running.peer_address();
     if context.json {
-        output::line(&json!({ "ready": true, "data": data, "admin": admin }).to_string())?;
+        let peer = peer.map(|peer| peer.to_string());
+        output::line(&json!({ "ready": true, "data": data, "admin": admin, "peer": peer }).to_string())?;
     } else {
-        output::line(&format!("ready: data at {data}, admin at {admin}"))?;
+        let peers = peer.map(|peer| format!(", peers at {peer}")).unwrap_or_default();
+        output::line(&format!("ready: data at {data}, admin at {admin}{peers}"))?;
     }
     Ok(running::finish(running, &mut signals).await)
 }

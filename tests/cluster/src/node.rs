@@ -17,6 +17,7 @@ pub struct Node {
     data_port: u16,
     admin_port: u16,
     child: Option<Child>,
+    ready: String,
 }
 
 /// What serves a node.
@@ -54,7 +55,14 @@ impl Node {
         File::create(&config)
             .and_then(|mut file| file.write_all(text.as_bytes()))
             .with_context(|| format!("write {}", config.display()))?;
-        Ok(Self { folder, program: program.clone(), data_port, admin_port, child: None })
+        Ok(Self {
+            folder,
+            program: program.clone(),
+            data_port,
+            admin_port,
+            child: None,
+            ready: String::new(),
+        })
     }
 
     /// Starts the process, and waits until it serves.
@@ -80,7 +88,9 @@ impl Node {
         let child = self.child.insert(child);
         let output = child.stdout.take().context("read what the node prints")?;
         for line in BufReader::new(output).lines() {
-            if line.context("read what the node prints")?.starts_with("ready") {
+            let line = line.context("read what the node prints")?;
+            if line.starts_with("ready") {
+                self.ready = line;
                 return Ok(());
             }
         }
@@ -92,6 +102,11 @@ impl Node {
     /// Its configuration, which every start reads.
     pub fn config(&self) -> PathBuf {
         self.folder.join("node.toml")
+    }
+
+    /// The line that it printed when it was ready last.
+    pub fn ready(&self) -> &str {
+        &self.ready
     }
 
     /// Its log, to which every start appends.

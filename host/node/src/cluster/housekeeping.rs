@@ -143,10 +143,15 @@ impl Housekeeping {
         self.node.peers.set_members(links.collect());
     }
 
+    /// How many members the group has, as far as is known.
+    fn members(&self, group: GroupId) -> usize {
+        let record = self.states.get(&group).and_then(|state| record_of(&state.record));
+        record.map_or(0, |record| record.members.len())
+    }
+
     fn start(&mut self, group: GroupId, after: Duration) {
         let node = self.node.clone();
-        let record = self.states.get(&group).and_then(|state| record_of(&state.record));
-        let members = record.map_or(0, |record| record.members.len());
+        let members = self.members(group);
         self.starting.spawn(async move {
             tokio::time::sleep(after).await;
             let runtime = Handle::current();
@@ -167,7 +172,8 @@ impl Housekeeping {
         let replica = match replica {
             Ok(replica) => replica,
             Err(error) => {
-                tracing::error!(%group, %error, "start the replica; it is tried again");
+                let advice = error.advice(self.members(group) <= 1);
+                tracing::error!(%group, error = %format_args!("{error}{advice}"), "start the replica; it is tried again");
                 return self.start(group, START_RETRY);
             }
         };

@@ -51,7 +51,7 @@ const HAND_OVER_TIME_MAX: Duration = Duration::from_secs(3);
 #[derive(Debug, thiserror::Error)]
 pub enum JoinError {
     /// Its folder cannot be used.
-    #[error(transparent)]
+    #[error("{error}{advice}", error = .0, advice = .0.advice(false))]
     Start(#[from] StartError),
     /// etcd does not let it in, or what it keeps there contradicts it.
     #[error(transparent)]
@@ -98,7 +98,7 @@ impl Node {
         let mut remembered = self.remembered.lock().unwrap_or_else(PoisonError::into_inner);
         let mut next = remembered.clone();
         change(&mut next);
-        next.write(&self.folder.disk())?;
+        next.write(&self.folder.disk()).map_err(StartError::Remembered)?;
         *remembered = next;
         Ok(())
     }
@@ -127,7 +127,7 @@ impl Cluster {
     pub(crate) fn new(config: &Config, parts: Parts) -> Result<Self, JoinError> {
         let Parts { folder, replica, runtime, metrics, groups, tls } = parts;
         let settings = &config.cluster;
-        let remembered = Remembered::read(&folder.disk()).map_err(StartError::from)?;
+        let remembered = Remembered::read(&folder.disk()).map_err(StartError::Remembered)?;
         let etcd = Etcd::new(settings.etcd()?)?;
         let coordination = mortise_coordination::Config {
             ttl_seconds: settings.session_ttl_seconds,

@@ -37,7 +37,8 @@ use crate::metrics::Metrics;
 /// Bytes of log read at once to find where epochs begin.
 const SCAN_BYTES: usize = 8 << 20;
 
-/// Why a replica could not start. Nothing was deleted.
+/// Why a replica could not start. Nothing was deleted. What to do about lost or damaged data depends on who else has it: see
+/// [`StartError::advice`].
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// The data folder cannot be used.
@@ -61,7 +62,7 @@ pub enum StartError {
     /// The log begins behind what the state holds, and no snapshot closes the gap.
     #[error(
         "the log begins at entry {first}, the state ends at {applied}, and no snapshot reaches from one to the \
-         other{tried}: restore the data folder from a copy"
+         other{tried}"
     )]
     Gap {
         /// First index of the log.
@@ -74,7 +75,7 @@ pub enum StartError {
     /// The state knows entries that the log has lost.
     #[error(
         "the log ends at entry {last}, but the state holds entries up to {applied}: the log has lost what was \
-         acknowledged; restore the data folder from a copy"
+         acknowledged"
     )]
     LogLost {
         /// Last index of the log.
@@ -83,19 +84,20 @@ pub enum StartError {
         applied: LogIndex,
     },
     /// The replica's small state cannot be read.
-    #[error("read the replica's state of its group: {0}; restore the data folder from a copy")]
+    #[error("read the replica's state of its group: {0}")]
     HardState(#[from] SmallFileError),
     /// The replica's small state says what it cannot.
-    #[error("read the replica's state of its group: {0}; restore the data folder from a copy")]
+    #[error("read the replica's state of its group: {0}")]
     Malformed(#[from] DecodeError),
     /// There is a log without the small state that belongs to it.
-    #[error(
-        "the file `{HARD_STATE_FILE}` is missing beside a log that ends at entry {last}: restore the data folder from a copy"
-    )]
+    #[error("the file `{HARD_STATE_FILE}` is missing beside a log that ends at entry {last}")]
     HardStateLost {
         /// Last index of the log.
         last: LogIndex,
     },
+    /// What a node of a cluster remembers of itself cannot be read or written.
+    #[error("what the node remembers of itself: {0}")]
+    Remembered(SmallFileError),
     /// The record of a group of one cannot be.
     #[error(transparent)]
     Record(#[from] RecordError),
@@ -147,7 +149,28 @@ pub(crate) struct Times {
     pub(crate) grace: u64,
 }
 
+/// What to do about data that is lost or damaged, where no other node has it.
+const ADVICE_ALONE: &str = ": restore the data folder from a copy";
+/// The same where the other members of the group have it.
+const ADVICE_MEMBER: &str =
+    ": move the group's folder away, and the node gets the data anew from the other members";
+/// The same of a node's own file.
+const ADVICE_NODE: &str =
+    ": give the node an empty data folder, and it gets its groups' data anew from the other members";
+
 impl StartError {
+    /// What to do about it, beyond what it says by itself, to be put behind that. `alone`: no other node has the data.
+    pub fn advice(&self, alone: bool) -> &'static str {
+        match self {
+            Self::Remembered(SmallFileError::Damaged { .. }) => ADVICE_NODE,
+            // They say it themselves.
+            Self::Tables(_) | Self::Restore(_) => "",
+            error if error.is_damage() && alone => ADVICE_ALONE,
+            error if error.is_damage() => ADVICE_MEMBER,
+            _ => "",
+        }
+    }
+
     /// Whether what lies in the data folder is at fault: another copy of the data would do.
     pub(crate) fn is_damage(&self) -> bool {
         match self {

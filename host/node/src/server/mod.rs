@@ -66,7 +66,7 @@ pub enum ServeError {
     #[error(transparent)]
     Runtime(#[from] RuntimeError),
     /// The data folder cannot be opened or recovered.
-    #[error(transparent)]
+    #[error("{error}{advice}", error = .0, advice = .0.advice(true))]
     Replica(#[from] StartError),
     /// The node cannot join its cluster.
     #[error(transparent)]

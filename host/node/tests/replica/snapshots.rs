@@ -82,6 +82,7 @@ async fn with_the_state_and_every_snapshot_gone_the_start_says_what_is_missing()
     let error = node.try_start().await.err().unwrap();
     assert!(matches!(error, StartError::Gap { .. }), "{error}");
     assert!(error.to_string().contains("damaged"), "{error}");
+    assert!(error.advice(true).contains("from a copy") && error.advice(false).contains("other members"));
 }
 
 #[tokio::test(flavor = "multi_thread")]

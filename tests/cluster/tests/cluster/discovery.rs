@@ -96,6 +96,9 @@ async fn a_client_follows_groups_as_they_come_and_change_leaders() {
     let options = DiscoveryOptions::new("local", cluster.etcd().endpoints());
     let discovery = Discovery::start(&options).await.unwrap();
     assert_eq!(discovery.nodes().len(), 3);
+    for node in cluster.nodes() {
+        assert!(node.ready().contains(", peers at 127.0.0.1:"), "{}", node.ready());
+    }
     let mut events = discovery.events();
     let first = until(&mut events, |event| match event {
         GroupEvent::Added(group) => Some(group),

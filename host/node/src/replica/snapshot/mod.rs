@@ -34,7 +34,8 @@ use super::tables::{Applied, Tenant};
 pub(crate) use self::read::{SectionBody, check_export, read_tenant_snapshot, restore_group};
 pub(crate) use self::write::{Snapshots, export_tenant};
 
-const FORMAT: u8 = 1;
+/// Files of older formats are read. 1 knew no [`SECTION_KEPT`].
+const FORMAT: u8 = 2;
 const GROUP: u8 = 0;
 const TENANT: u8 = 1;
 const SECTION_TABLES: u8 = 0;
@@ -280,6 +281,21 @@ fn raw_pair(chunk: &mut Vec<u8>, key: &[u8], value: &[u8]) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_older_header_is_read_and_a_newer_one_is_refused() {
+        let header =
+            Header { kind: GROUP, group: GroupId(7), applied: Applied::default(), runtime: "r".into() };
+        let of_format = |format: u8| {
+            let mut bytes = header.encode().to_vec();
+            bytes[0] = format;
+            Header::decode(bytes.into())
+        };
+        for format in [1, FORMAT] {
+            assert_eq!(of_format(format).unwrap().group, GroupId(7));
+        }
+        assert!(matches!(of_format(FORMAT + 1), Err(DecodeError::TooNew { .. })));
+    }
 
     #[test]
     fn raw_pairs_come_back_however_they_are_cut() {
