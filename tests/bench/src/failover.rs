@@ -1,7 +1,10 @@
-//! How long writes stand still: when the leader is killed, when a follower is, when the leadership is handed over.
+//! How long writes stand still: when the leader is killed, when a follower is, when the leadership is handed over. And
+//! how long it takes with a large state until a wiped follower is in sync, and a restarted one serves: see `heavy`.
 //!
 //! Three `mortise serve` processes and an etcd on this machine; clients write one key after the other, without a pause,
 //! through one writer of the client library. What is measured is what they see.
+
+mod heavy;
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -9,7 +12,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, ensure};
 use mortise_client::kv::Kv;
 use mortise_client::{Client, Options, WriterOptions, parse_endpoints};
-use mortise_cluster_kit::LocalCluster;
+use mortise_cluster_kit::{LocalCluster, Setup};
 use tokio::runtime::Runtime;
 use tokio::task::JoinHandle;
 
@@ -30,6 +33,13 @@ pub(crate) struct Arguments {
     /// How often each fault is brought about
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=1000))]
     times: u64,
+    /// Megabytes of state of which a wiped follower is brought in sync, and with which a node is started again; 0: neither.
+    /// Takes about twenty times as much disk
+    #[arg(long, default_value_t = 1024, value_parser = clap::value_parser!(u64).range(0..=100_000))]
+    state_mb: u64,
+    /// How many entries that node has to apply
+    #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
+    entries: u64,
 }
 
 /// Clients that write without a pause, and note when each write began and was acknowledged.
@@ -87,6 +97,11 @@ impl Load {
         gaps.chain(first).max().unwrap_or_else(|| since.elapsed())
     }
 
+    /// How many writes were acknowledged so far.
+    fn acknowledged(&self) -> usize {
+        self.writes.lock().unwrap_or_else(PoisonError::into_inner).writes.len()
+    }
+
     async fn stop(self) -> Result<()> {
         self.tasks.iter().for_each(JoinHandle::abort);
         let noted = self.writes.lock().unwrap_or_else(PoisonError::into_inner);
@@ -98,14 +113,15 @@ impl Load {
 /// Measures.
 pub(crate) fn run(arguments: &Arguments) -> Result<Report> {
     let folder = arguments.common.scratch()?;
-    let mut cluster = LocalCluster::start(&cluster_of_release(folder.path())?)?;
+    let settings = format!("[storage]\nlog_segment_bytes = {}\n", heavy::segment_bytes(arguments.state_mb));
+    let mut cluster = LocalCluster::start(&Setup { settings, ..cluster_of_release(folder.path())? })?;
     cluster.create_tenant(&arguments.common.plugins(), "kv")?;
     let runtime = Runtime::new()?;
     let load = runtime.block_on(Load::start(&cluster))?;
     let (mut leader, mut follower, mut transfer) =
         (Samples::default(), Samples::default(), Samples::default());
     for time in 1..=arguments.times {
-        println!("round {time} of {}", arguments.times);
+        eprintln!("round {time} of {}", arguments.times);
         let killed = cluster.wait_leader()?;
         std::thread::sleep(CALM);
         let since = Instant::now();
@@ -141,6 +157,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Report> {
     report.target(Target::AtMost(1000.0));
     report.samples(section, "planned transfer: longest time without an acknowledgement", &transfer, "ms");
     report.target(Target::AtMost(100.0));
+    if arguments.state_mb > 0 {
+        heavy::run(&mut cluster, &runtime, &mut report, (arguments.state_mb, arguments.entries))?;
+    }
     Ok(report)
 }
 

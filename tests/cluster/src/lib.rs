@@ -13,8 +13,8 @@ use mortise_etcd_kit::{Release, Setup as EtcdSetup, TestEtcd, free_port};
 use serde_json::Value;
 
 pub use links::{Cut, Links};
-pub use node::Node;
 use node::Program;
+pub use node::{Node, copy_folder};
 
 /// How long a cluster may take for what it has to do by itself: a machine with two cores runs other tests meanwhile.
 pub const PATIENCE: Duration = Duration::from_secs(60);

@@ -225,7 +225,11 @@ impl Node {
     }
 }
 
-fn copy_folder(from: &Path, to: &Path) -> Result<()> {
+/// Copies a folder with all that is in it. What of it is written meanwhile may be torn.
+///
+/// # Errors
+/// There is something at `to` already, or a file cannot be copied.
+pub fn copy_folder(from: &Path, to: &Path) -> Result<()> {
     std::fs::create_dir(to).with_context(|| format!("create {}", to.display()))?;
     for entry in std::fs::read_dir(from).with_context(|| format!("list {}", from.display()))? {
         let entry = entry.with_context(|| format!("list {}", from.display()))?;
