@@ -30,9 +30,11 @@ fn a_write_of_the_leader_alone_prints_a_token_and_its_fate_is_told() {
     let token = node.ok(&["kv", "put", "a", "1", "--ack", "leader"]);
     assert_eq!(node.ok(&["fate", "kv", &token, "--wait"]), "committed");
     assert_eq!(node.ok(&["kv", "get", "a"]), "1");
-    let (epoch, index) = token.split_once('.').unwrap();
+    let (epoch, index) = token.rsplit_once('.').unwrap();
     assert_eq!(node.ok(&["fate", "kv", &format!("{epoch}.{index}000")]), "lost");
     assert_eq!(node.ok(&["fate", "kv", &format!("{epoch}000.{index}")]), "pending");
+    let (code, error) = node.fails(&["fate", "kv", &format!("7{token}")]);
+    assert!(code == 4 && error.contains("group"), "{error}");
     let open = r#"{"open": {"account": "ann"}}"#;
     let both = node.ok(&["--json", "write", "ledger", open, "--ack", "leader", "--wait"]);
     assert!(both.lines().count() == 2 && both.lines().all(|line| line.contains("\"token\"")), "{both}");
@@ -53,8 +55,7 @@ fn reads_are_as_fresh_as_asked() {
         assert!(read(&["query", "ledger", r#"{"balance": {"account": "ann"}}"#]).contains("balance"));
     }
     // What no log holds yet is waited for.
-    let (epoch, index) = token.split_once('.').unwrap();
-    let later = format!("{epoch}.{index}000");
+    let later = format!("{token}000");
     let (code, error) = node.fails(&["--timeout", "1", "kv", "get", "a", "--at-least", &later]);
     assert_eq!(code, 5, "{error}");
 }
