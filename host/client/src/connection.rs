@@ -323,6 +323,31 @@ mod tests {
         assert_eq!(result.unwrap_err().kind(), ErrorKind::NotLeader, "it ends");
     }
 
+    #[tokio::test]
+    async fn the_first_cluster_that_answers_is_spoken_to_and_no_other() {
+        let connection = connection();
+        let from = |cluster: Option<&'static str>| {
+            let mut response = Response::new(());
+            if let Some(cluster) = cluster {
+                response.metadata_mut().insert(CLUSTER_METADATA, MetadataValue::from_static(cluster));
+            }
+            response
+        };
+        let meant = |connection: &Connection| {
+            let request = connection.request(());
+            request.metadata().get(CLUSTER_METADATA).map(|cluster| cluster.to_str().unwrap().to_owned())
+        };
+        // An older release does not say.
+        connection.accept(from(None)).unwrap();
+        assert_eq!(meant(&connection), None);
+        connection.accept(from(Some("a1"))).unwrap();
+        let clone = connection.clone();
+        let error = clone.accept(from(Some("b2"))).unwrap_err();
+        assert_eq!((error.kind(), error.took_effect()), (ErrorKind::WrongCluster, TookEffect::Yes));
+        connection.accept(from(Some("a1"))).unwrap();
+        assert_eq!(meant(&clone).as_deref(), Some("a1"));
+    }
+
     #[tokio::test(start_paused = true)]
     async fn only_a_quick_call_leaves_a_node_for_its_silence() {
         for (repeat, made_by_then) in
