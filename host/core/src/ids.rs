@@ -39,7 +39,7 @@ id! {
     LogIndex
 }
 id! {
-    /// A client session: the index of the log entry that opened it, hence unique for ever. 0 means no session.
+    /// A client session, named after the log entry that opened it: [`SessionId::opened_at`]. 0 means no session.
     SessionId
 }
 id! {
@@ -55,12 +55,11 @@ impl SessionId {
     /// A write outside any session: executed each time it arrives.
     pub const NONE: SessionId = SessionId(0);
 
-    /// The session that the entry at this place of a group's log opens. No other entry opens it, also not where a new
-    /// history gives an index out again: its epochs are higher. Unique in the group for epochs below 2^24 and indexes below
-    /// 2^40, a trillion entries. Two groups' sessions are apart by a mix of their numbers, so that a session of a tenant
-    /// that was dropped is not taken for one of a tenant of the same name in another group.
+    /// The session that the entry at this place of a group's log opens. Another place has another session, unless 64
+    /// mixed bits are equal by chance: also where a new history gives an index out again, since its epochs are others; and in
+    /// another group, so that a session of a tenant that was dropped is not taken for one of its namesake there.
     pub fn opened_at(group: GroupId, epoch: Epoch, index: LogIndex) -> Self {
-        Self(mix(group.0) ^ epoch.0.wrapping_shl(40) ^ index.0)
+        Self(mix(mix(mix(group.0) ^ epoch.0) ^ index.0).max(1))
     }
 }
 

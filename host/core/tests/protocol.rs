@@ -5,6 +5,8 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use mortise_core::replica::Rare;
+
 fn read(path: &str) -> String {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
     std::fs::read_to_string(&file).unwrap_or_else(|error| panic!("read {}: {error}", file.display()))
@@ -44,28 +46,48 @@ fn every_story_tells_a_rule_and_every_rule_has_its_story() {
 #[test]
 fn every_place_that_a_rule_names_is_there() {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
-    let files: BTreeSet<String> = named(1).into_iter().filter(|word| word.ends_with(".rs")).collect();
-    assert!(files.len() > 10, "{files:?}");
-    let mut code = String::new();
-    for file in &files {
-        let found =
-            [source.join("replica").join(file), source.join(file)].into_iter().find(|path| path.exists());
-        code += &std::fs::read_to_string(found.unwrap_or_else(|| panic!("no file {file}"))).unwrap();
+    let mut names = 0;
+    for row in rows("Rules") {
+        // A name stands in the file that was named last before it.
+        let mut place: Option<(String, String)> = None;
+        for word in quoted(&row[1]) {
+            if word.ends_with(".rs") {
+                let paths = [source.join("replica").join(&word), source.join(&word)];
+                let path =
+                    paths.iter().find(|path| path.exists()).unwrap_or_else(|| panic!("no file {word}"));
+                place = Some((word, std::fs::read_to_string(path).unwrap()));
+                continue;
+            }
+            let (file, code) = place.as_ref().unwrap_or_else(|| panic!("{word}: in which file?"));
+            let is_there = code.contains(&format!("fn {word}(")) || code.contains(&format!("enum {word} "));
+            assert!(is_there, "{file} has nothing called {word}");
+            names += 1;
+        }
     }
-    for name in named(1).into_iter().filter(|word| !word.ends_with(".rs")) {
-        let is_there = code.contains(&format!("fn {name}(")) || code.contains(&format!("enum {name} "));
-        assert!(is_there, "nothing is called {name}");
-    }
+    assert!(names > 20, "only {names} names");
+}
+
+/// The variants of an enum in this source.
+fn variants(source: &str, name: &str) -> BTreeSet<String> {
+    let body =
+        source.split(&format!("pub enum {name} {{\n")).nth(1).and_then(|rest| rest.split("\n}").next());
+    let lines = body.expect("the enum is there").lines();
+    let names = lines.filter_map(|line| line.strip_prefix("    ")?.strip_suffix(','));
+    names.filter(|name| name.chars().all(char::is_alphanumeric)).map(str::to_owned).collect()
+}
+
+#[test]
+fn what_is_rare_is_listed_whole() {
+    let rare: BTreeSet<String> = Rare::ALL.iter().map(|rare| format!("{rare:?}")).collect();
+    assert_eq!(rare, variants(&read("src/replica/effect.rs"), "Rare"));
 }
 
 #[test]
 fn every_mutant_stands_in_the_table_with_the_configuration_that_notices_it() {
-    let source = read("src/replica/mutants.rs");
-    let variants = source.lines().filter_map(|line| line.strip_prefix("    ")?.strip_suffix(','));
-    let variants: BTreeSet<&str> = variants.filter(|name| name.chars().all(char::is_alphanumeric)).collect();
+    let variants = variants(&read("src/replica/mutants.rs"), "Mutant");
     let table = rows("Mutants");
     let first: Vec<String> = table.iter().flat_map(|row| quoted(&row[0])).collect();
-    assert_eq!(first.iter().map(String::as_str).collect::<BTreeSet<_>>(), variants);
+    assert_eq!(first.iter().cloned().collect::<BTreeSet<_>>(), variants);
     assert_eq!(first.len(), variants.len(), "a mutant stands in the table twice");
     let searched = read("../../tests/model/src/configurations.rs");
     for row in &table {

@@ -4,28 +4,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use mortise_core::replica::Rare;
 
-/// Every rare event that a core reports.
-pub const RARE: [Rare; 14] = [
-    Rare::UnknownSwapApplied,
-    Rare::UnknownSwapRefused,
-    Rare::ElectedFromElr,
-    Rare::Truncated,
-    Rare::MatchedOverEpochs,
-    Rare::Readopted,
-    Rare::Transferred,
-    Rare::SnapshotInstalled,
-    Rare::SnapshotDropped,
-    Rare::SnapshotOverEpochs,
-    Rare::UncleanStart,
-    Rare::TokenLost,
-    Rare::NewIncarnation,
-    Rare::Rematched,
-];
-
 /// Counts of rare events over all steps of a search.
 #[derive(Debug, Default)]
 pub struct Coverage {
-    rare: [AtomicU64; RARE.len()],
+    rare: [AtomicU64; Rare::ALL.len()],
     commits: AtomicU64,
     reads: AtomicU64,
     leaderships: AtomicU64,
@@ -48,7 +30,7 @@ pub enum Seen {
 impl Coverage {
     /// A core reports a rare event.
     pub fn happened(&self, rare: Rare) {
-        if let Some(place) = RARE.iter().position(|known| *known == rare) {
+        if let Some(place) = Rare::ALL.iter().position(|known| *known == rare) {
             self.rare[place].fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -60,7 +42,7 @@ impl Coverage {
 
     /// How often a rare event was reported.
     pub fn of(&self, rare: Rare) -> u64 {
-        let place = RARE.iter().position(|known| *known == rare);
+        let place = Rare::ALL.iter().position(|known| *known == rare);
         place.map_or(0, |place| self.rare[place].load(Ordering::Relaxed))
     }
 

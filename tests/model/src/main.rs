@@ -3,8 +3,8 @@
 use std::process::ExitCode;
 
 use clap::Parser;
+use mortise_core::replica::Rare;
 use mortise_model::configurations;
-use mortise_model::coverage::RARE;
 use mortise_model::search::{Progress, Report, search};
 
 #[global_allocator]
@@ -84,7 +84,7 @@ fn conclude(name: &str, report: &Report) {
         report.depth,
         report.time.as_secs_f64()
     );
-    let rare: Vec<String> = RARE
+    let rare: Vec<String> = Rare::ALL
         .into_iter()
         .map(|rare| (rare, report.coverage.of(rare)))
         .filter(|(_, count)| *count > 0)

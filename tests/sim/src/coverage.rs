@@ -21,7 +21,9 @@ pub enum Seldom {
     SwapUnknown,
     /// A swap was applied when its sender did not wait for it any more.
     LateSwapApplied,
-    /// A leader was elected before its predecessor had committed anything.
+    /// A watch of the coordinator's record missed changes, and began anew with the present state.
+    WatchCompacted,
+    /// Another node was elected before a leader had committed anything.
     DoubleFailover,
     /// The leader was replaced by election.
     Failover,
@@ -63,6 +65,40 @@ pub enum Seldom {
     BelowMinIsr,
 }
 
+impl Seldom {
+    /// All of them.
+    pub const ALL: [Self; 28] = [
+        Self::UnsyncedLost,
+        Self::TornAppend,
+        Self::FsyncFailed,
+        Self::DiskLost,
+        Self::LogReadBack,
+        Self::SwapUnknown,
+        Self::LateSwapApplied,
+        Self::WatchCompacted,
+        Self::DoubleFailover,
+        Self::Failover,
+        Self::TruncatedOverEpochs,
+        Self::SnapshotDuringFailover,
+        Self::Frozen,
+        Self::Accepted,
+        Self::AcknowledgedGivenUp,
+        Self::LooseWriteLost,
+        Self::RetryAnswered,
+        Self::RetryAttached,
+        Self::SessionsExpired,
+        Self::Overloaded,
+        Self::PermitExpired,
+        Self::Quarantined,
+        Self::Released,
+        Self::Arbitrated,
+        Self::MemberAdded,
+        Self::MemberRemoved,
+        Self::MinIsrChanged,
+        Self::BelowMinIsr,
+    ];
+}
+
 /// How often each rare thing happened.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Coverage {
@@ -99,8 +135,8 @@ impl Coverage {
 
     /// What never happened of all that should.
     pub fn missing(&self) -> Vec<String> {
-        let seldom = ALL_SELDOM.iter().filter(|what| !self.seldom.contains_key(what));
-        let rare = ALL_RARE.iter().filter(|what| !self.rare.contains_key(what));
+        let seldom = Seldom::ALL.iter().filter(|what| !self.seldom.contains_key(what));
+        let rare = Rare::ALL.iter().filter(|what| !self.rare.contains_key(what));
         seldom.map(|what| format!("{what:?}")).chain(rare.map(|what| format!("{what:?}"))).collect()
     }
 }
@@ -116,50 +152,3 @@ impl std::fmt::Display for Coverage {
         Ok(())
     }
 }
-
-const ALL_SELDOM: &[Seldom] = &[
-    Seldom::UnsyncedLost,
-    Seldom::TornAppend,
-    Seldom::FsyncFailed,
-    Seldom::DiskLost,
-    Seldom::LogReadBack,
-    Seldom::SwapUnknown,
-    Seldom::LateSwapApplied,
-    Seldom::DoubleFailover,
-    Seldom::Failover,
-    Seldom::TruncatedOverEpochs,
-    Seldom::SnapshotDuringFailover,
-    Seldom::Frozen,
-    Seldom::Accepted,
-    Seldom::AcknowledgedGivenUp,
-    Seldom::LooseWriteLost,
-    Seldom::RetryAnswered,
-    Seldom::RetryAttached,
-    Seldom::SessionsExpired,
-    Seldom::Overloaded,
-    Seldom::PermitExpired,
-    Seldom::Quarantined,
-    Seldom::Released,
-    Seldom::Arbitrated,
-    Seldom::MemberAdded,
-    Seldom::MemberRemoved,
-    Seldom::MinIsrChanged,
-    Seldom::BelowMinIsr,
-];
-
-const ALL_RARE: &[Rare] = &[
-    Rare::UnknownSwapApplied,
-    Rare::UnknownSwapRefused,
-    Rare::ElectedFromElr,
-    Rare::Truncated,
-    Rare::MatchedOverEpochs,
-    Rare::Readopted,
-    Rare::Transferred,
-    Rare::SnapshotInstalled,
-    Rare::SnapshotDropped,
-    Rare::SnapshotOverEpochs,
-    Rare::UncleanStart,
-    Rare::TokenLost,
-    Rare::NewIncarnation,
-    Rare::Rematched,
-];

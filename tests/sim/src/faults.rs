@@ -1,6 +1,6 @@
 //! What goes wrong, when, and when it is mended.
 
-use mortise_core::group::{Incarnation, NodeId};
+use mortise_core::group::{Generation, Incarnation, NodeId};
 use mortise_core::replica::OperatorCommand;
 
 use crate::coverage::Seldom;
@@ -28,6 +28,7 @@ pub(crate) enum Fault {
     CoordinatorBackup,
     CoordinatorRestored,
     CoordinatorWiped,
+    CoordinatorCompacted,
     LeaseRevoked,
     LeasesRevoked,
     WallClockJumps,
@@ -49,6 +50,7 @@ pub(crate) enum Cure {
     Weather(Weather),
     Coordinator,
     Reach(NodeId),
+    Watch(NodeId),
 }
 
 impl World {
@@ -80,6 +82,7 @@ impl World {
             | Fault::CoordinatorBackup
             | Fault::CoordinatorRestored
             | Fault::CoordinatorWiped
+            | Fault::CoordinatorCompacted
             | Fault::LeaseRevoked
             | Fault::LeasesRevoked => return self.trouble_coordinator(fault, target),
             Fault::WallClockJumps => {
@@ -105,6 +108,7 @@ impl World {
             Cure::Weather(weather) => self.network.weather = weather,
             Cure::Coordinator => self.coordinator.up = true,
             Cure::Reach(id) => _ = self.without_coordinator.remove(&id),
+            Cure::Watch(id) => self.watch_anew(id),
         }
         Ok(())
     }
@@ -161,7 +165,7 @@ impl World {
     /// may still be applied leaves as many of them eligible; one that lost its data may be among those.
     fn may_lose(&self, id: NodeId) -> bool {
         let record = &self.observed.record;
-        if self.observed.contradicted || self.operator.survivor.is_some() {
+        if self.observed.contradicted.is_some() || self.operator.survivor.is_some() {
             return false;
         }
         let is_lost = |id: NodeId| !self.is_whole(id);
@@ -211,7 +215,7 @@ impl World {
         let fit = node.alive().is_some_and(|process| process.view.established)
             && listed == Some(node.disk.incarnation())
             && !record.is_eligible(survivor);
-        if !fit || self.observed.contradicted || self.operator.survivor.is_some() {
+        if !fit || self.observed.contradicted.is_some() || self.operator.survivor.is_some() {
             return;
         }
         self.operator.survivor = Some(survivor);
@@ -303,16 +307,23 @@ impl World {
             Fault::CoordinatorBackup => self.coordinator.make_backup(),
             Fault::CoordinatorRestored | Fault::CoordinatorWiped => {
                 let backup = self.coordinator.backup.clone().filter(|_| fault == Fault::CoordinatorRestored);
-                // One disaster after the other: everybody has heard how the last one ended.
-                let frozen = self.nodes.iter().any(|node| node.disk.written.hard.frozen);
+                // One disaster after the other: the last one was accepted, though not everybody may have heard of it.
                 let nothing = fault == Fault::CoordinatorRestored && backup.is_none();
-                if self.observed.contradicted || frozen || nothing {
+                if self.observed.contradicted.is_some() || nothing {
                     return Ok(());
                 }
                 self.coordinator.restore(backup);
-                self.observed.contradicted = true;
+                // A backup of the present record contradicts nothing, though whoever saw the other coordinator freezes.
+                let record = self.coordinator.record();
+                let same = record.is_some_and(|record| record.nonce == self.observed.record.nonce);
+                let back_to = record.map_or(Generation(0), |record| record.generation);
+                self.observed.contradicted = (!same).then_some(back_to);
                 self.record_changed()?;
                 self.candidates_changed();
+            }
+            Fault::CoordinatorCompacted => {
+                self.watches_behind.entry(target).or_default();
+                self.at(self.now + lasts, Happening::Cure(Cure::Watch(target)));
             }
             Fault::LeaseRevoked if self.coordinator.revoke(|node| node == target) => {
                 self.candidates_changed()
@@ -354,6 +365,7 @@ impl World {
         self.coordinator.up = true;
         self.without_coordinator.clear();
         for id in self.ids() {
+            self.watch_anew(id);
             let node = self.node_mut(id);
             node.fsync_fails = false;
             node.disk_slow_until = 0;

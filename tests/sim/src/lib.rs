@@ -21,6 +21,9 @@ pub use scenario::{SCENARIOS, Scenario};
 pub use trace::Tracing;
 pub use world::Violation;
 
+use std::cell::Cell;
+use std::sync::Once;
+
 use world::World;
 
 /// What to run.
@@ -48,6 +51,13 @@ impl Run {
             mutant: None,
         }
     }
+
+    /// The command that repeats it, with a trace.
+    pub fn command(&self) -> String {
+        let scenario =
+            self.scenario.map_or(String::new(), |scenario| format!(" --scenario {}", scenario.name));
+        format!("cargo xtask sim --start {} --seeds 1{scenario} --trace", self.seed)
+    }
 }
 
 /// What came of a run.
@@ -69,8 +79,35 @@ pub struct Report {
     pub violation: Option<Violation>,
 }
 
-/// Runs a world to its end, or to the first broken rule.
+thread_local! {
+    /// What this thread runs.
+    static RUNNING: Cell<Option<Run>> = const { Cell::new(None) };
+}
+
+/// A panic of what is simulated names the run that it was in, also where it ends the process.
+fn name_the_run_of_a_panic() {
+    static HOOK: Once = Once::new();
+    HOOK.call_once(|| {
+        let before = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            before(panic);
+            if let Some(run) = RUNNING.get() {
+                eprintln!("seed {} panicked\n  repeat it with: {}", run.seed, run.command());
+            }
+        }));
+    });
+}
+
+/// Runs a world to its end, or to the first broken rule. If it panics, the seed is named on stderr.
 pub fn run(run: &Run) -> Report {
+    name_the_run_of_a_panic();
+    RUNNING.set(Some(*run));
+    let report = run_world(run);
+    RUNNING.set(None);
+    report
+}
+
+fn run_world(run: &Run) -> Report {
     let mut world = match World::new(run) {
         Ok(world) => world,
         Err(violation) => return Report::unborn(violation),

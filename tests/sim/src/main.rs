@@ -64,13 +64,6 @@ fn one(arguments: &Arguments) -> ExitCode {
     }
 }
 
-/// The command that repeats a run.
-fn replay(arguments: &Arguments, seed: u64) -> String {
-    let scenario =
-        arguments.scenario.map_or(String::new(), |scenario| format!(" --scenario {}", scenario.name));
-    format!("cargo xtask sim --start {seed} --seeds 1{scenario} --trace")
-}
-
 fn describe(report: &Report) -> String {
     let violation = report.violation.as_ref();
     violation.map_or("nothing".into(), |violation| format!("{}: {}", violation.rule, violation.what))

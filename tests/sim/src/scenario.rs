@@ -35,6 +35,7 @@ const NETWORK: &[(Fault, u64)] = &[
 const COORDINATOR: &[(Fault, u64)] = &[
     (Fault::WithoutCoordinator, 6),
     (Fault::CoordinatorDown, 4),
+    (Fault::CoordinatorCompacted, 3),
     (Fault::LeaseRevoked, 4),
     (Fault::LeasesRevoked, 3),
     (Fault::Crash, 4),

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use mortise_sim::Coverage;
 
-use crate::{Arguments, describe, replay, run_of};
+use crate::{Arguments, describe, run_of};
 
 /// How often the progress line is printed.
 const PROGRESS: Duration = Duration::from_secs(2);
@@ -24,7 +24,6 @@ struct Sum {
 
 /// Runs the seeds. Returns whether one of them failed.
 pub(crate) fn search(arguments: &Arguments) -> bool {
-    // A panic ends the process in a release build: say first which seed it was.
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let (next, stop) = (AtomicU64::new(arguments.start), AtomicBool::new(false));
     let end = arguments.start.saturating_add(arguments.seeds);
@@ -55,26 +54,19 @@ pub(crate) fn search(arguments: &Arguments) -> bool {
 }
 
 fn one(arguments: &Arguments, seed: u64, sum: &Mutex<Sum>, stop: &AtomicBool) {
-    let report = std::panic::catch_unwind(|| mortise_sim::run(&run_of(arguments, seed)));
+    let run = run_of(arguments, seed);
+    let report = mortise_sim::run(&run);
     let mut sum = sum.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-    let failure = match &report {
-        Ok(report) if report.violation.is_some() => {
-            Some(format!("{} ({})", describe(report), report.scenario))
-        }
-        Ok(_) => None,
-        Err(_) => Some("panicked".to_string()),
-    };
-    if let Ok(report) = report {
-        sum.coverage.add(&report.coverage);
-        sum.runs += 1;
-        sum.steps += report.steps;
-        sum.simulated += report.simulated;
-        sum.answered.0 += report.answered.0;
-        sum.answered.1 += report.answered.1;
-    }
-    if let Some(failure) = failure {
+    sum.coverage.add(&report.coverage);
+    sum.runs += 1;
+    sum.steps += report.steps;
+    sum.simulated += report.simulated;
+    sum.answered.0 += report.answered.0;
+    sum.answered.1 += report.answered.1;
+    if report.violation.is_some() {
         sum.failed += 1;
-        println!("seed {seed}: {failure}\n  repeat it with: {}", replay(arguments, seed));
+        let (what, scenario) = (describe(&report), report.scenario);
+        println!("seed {seed}: {what} ({scenario})\n  repeat it with: {}", run.command());
         if !arguments.keep_going {
             stop.store(true, Ordering::Relaxed);
         }

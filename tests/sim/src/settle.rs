@@ -29,7 +29,7 @@ impl World {
     fn unsettled(&self) -> Option<String> {
         let record = &self.observed.record;
         let wanting = |what: String| Some(format!("{what}: {}", crate::trace::of_record(record)));
-        if self.observed.contradicted || self.operator.survivor.is_some() {
+        if self.observed.contradicted.is_some() || self.operator.survivor.is_some() {
             return wanting("no operator has decided yet".into());
         }
         let leads = |process: &&Process| process.view.role == RoleKind::Leader;

@@ -170,7 +170,7 @@ fn of_message(message: &Message) -> String {
         }
         Body::Durable { index, .. } => format!("Durable {index}"),
         Body::Last { last, .. } => format!("Last {}", at(*last)),
-        Body::Match { end } => format!("Match {}", at(*end)),
+        Body::Match { last, end } => format!("Match {} for {}", at(*end), at(*last)),
         Body::Snapshot { meta, replace } => format!("Snapshot {} replace {replace}", at(meta.last)),
         other => format!("{other:?}"),
     };

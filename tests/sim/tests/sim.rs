@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use mortise_sim::{Coverage, Run, Tracing, run};
+use mortise_sim::{Coverage, Run, Seldom, Tracing, run};
 
 /// Seeds of an ordinary test run.
 const SEEDS: u64 = 500;
@@ -17,11 +17,15 @@ fn run_all(seeds: u64) -> Coverage {
             if seed >= seeds {
                 return coverage;
             }
-            let report = run(&Run::of(seed));
+            let asked = Run::of(seed);
+            let report = run(&asked);
             if let Some(violation) = report.violation {
                 panic!(
-                    "seed {seed} ({}) breaks {}: {}\nrepeat it with: cargo xtask sim --start {seed} --seeds 1 --trace",
-                    report.scenario, violation.rule, violation.what
+                    "seed {seed} ({}) breaks {}: {}\nrepeat it with: {}",
+                    report.scenario,
+                    violation.rule,
+                    violation.what,
+                    asked.command()
                 );
             }
             coverage.add(&report.coverage);
@@ -44,6 +48,15 @@ fn no_seed_breaks_a_rule_and_everything_rare_happens() {
     println!("{coverage}");
     let missing = coverage.missing();
     assert!(missing.is_empty(), "never happened in {SEEDS} seeds: {missing:?}");
+}
+
+#[test]
+fn what_the_world_counts_is_listed_whole() {
+    let source = include_str!("../src/coverage.rs");
+    let body = source.split("pub enum Seldom {").nth(1).and_then(|rest| rest.split("\n}").next());
+    let variants = body.into_iter().flat_map(str::lines).filter(|line| line.ends_with(',')).count();
+    assert!(variants > 20);
+    assert_eq!(Seldom::ALL.len(), variants);
 }
 
 #[test]

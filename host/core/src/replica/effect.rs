@@ -265,10 +265,33 @@ pub enum Rare {
     SnapshotOverEpochs,
     /// An operator started a group uncleanly.
     UncleanStart,
+    /// An operator accepted a wiped or restored coordinator.
+    CoordinatorAccepted,
     /// A token was found lost.
     TokenLost,
     /// The copy goes on under a new incarnation.
     NewIncarnation,
     /// An append did not fit, and the stream was matched anew.
     Rematched,
+}
+
+impl Rare {
+    /// All of them.
+    pub const ALL: [Self; 15] = [
+        Self::UnknownSwapApplied,
+        Self::UnknownSwapRefused,
+        Self::ElectedFromElr,
+        Self::Truncated,
+        Self::MatchedOverEpochs,
+        Self::Readopted,
+        Self::Transferred,
+        Self::SnapshotInstalled,
+        Self::SnapshotDropped,
+        Self::SnapshotOverEpochs,
+        Self::UncleanStart,
+        Self::CoordinatorAccepted,
+        Self::TokenLost,
+        Self::NewIncarnation,
+        Self::Rematched,
+    ];
 }

@@ -74,6 +74,8 @@ pub enum Body {
     },
     /// Leader: the largest epoch I have that is not above yours, and where it ends in my log. Truncate to that.
     Match {
+        /// What the follower said: the end of its log. The answer counts for that end only.
+        last: Position,
         /// The end of that epoch.
         end: Position,
     },

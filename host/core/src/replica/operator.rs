@@ -74,26 +74,29 @@ impl Shared {
         let lease = self.coordination.lease.ok_or(
             "this node does not reach the coordinator: mend that, or stop it and declare it gone for good",
         )?;
-        if !self.hard.frozen {
+        if self.is_installing() {
+            return Err("this node installs a snapshot: try again soon".to_string());
+        }
+        // Whoever is frozen does not believe the last answer; for others a late one may be older than what they know.
+        let latest = if self.hard.frozen { &self.coordination.latest } else { &self.hard.seen };
+        let latest = latest.clone().ok_or("the coordinator has not answered yet: try again")?;
+        let leader = latest.record.as_ref().and_then(|record| record.leader);
+        let believes = |memory: &Memory| memory.seen.as_ref().is_none_or(|seen| is_newer(&latest, seen));
+        // A leader that believes the record may accept it for others who never will, because they remember another one.
+        let leads = leader == Some(own.node);
+        if !self.hard.frozen && (!leads || heard.iter().all(believes)) {
             self.coordination.want_read();
             let why = "the coordinator has not contradicted what this node knows: there is nothing to accept. It is read \
                        again now: where other nodes are frozen, try again";
             return Err(why.to_string());
         }
-        if self.is_installing() {
-            return Err("this node installs a snapshot: try again soon".to_string());
-        }
-        let latest =
-            self.coordination.latest.clone().ok_or("the coordinator has not answered yet: try again")?;
         // A leader that believes the present record has a newer history, or just lost its disk and asks for a new life.
-        let leader = latest.record.as_ref().and_then(|record| record.leader);
-        let believes = |memory: &Memory| memory.seen.as_ref().is_some_and(|seen| is_newer(&latest, seen));
         if let Some(leader) = leader
-            && heard.iter().any(|memory| memory.node == leader && believes(memory))
+            && heard.iter().any(|memory| memory.node == leader && memory.seen.is_some() && believes(memory))
         {
             return Err(format!(
                 "node {leader} leads by the coordinator's record, which contradicts only what this node remembers: try \
-                 again soon; and a node that was declared gone for good comes back with an empty disk only"
+                 again soon, or ask that node; and a node that was declared gone for good comes back with an empty disk only"
             ));
         }
         let memories: Vec<&Memory> = heard.iter().chain([&own]).collect();
@@ -103,8 +106,8 @@ impl Shared {
         let recorded = latest.record.as_ref().map_or(Epoch(0), |record| record.epoch);
         let known = memories.iter().map(|memory| memory.epoch).max().unwrap_or_default();
         let epoch = newest.epoch.max(recorded).max(known);
-        let epoch = Epoch(epoch.0.saturating_add(UNHEARD_EPOCHS_MAX));
         let (me, boot, nonce) = (self.me(), self.options.boot, self.nonce());
+        let epoch = Epoch(epoch.0.saturating_add(jump(nonce)));
         let mut record = newest.begin_anew(me, epoch, boot, lease, nonce);
         let generation = latest.record.as_ref().map_or(newest.generation, |other| other.generation);
         record.generation = Generation(newest.generation.max(generation).0.saturating_add(1));
@@ -113,10 +116,19 @@ impl Shared {
     }
 }
 
-/// More leaderships than can have left no trace: one a second for a day. Whoever led may have lost its copy, the
-/// coordinator its records, and nobody else have heard of it; but its tokens are out there, and a token of an epoch must not
-/// name an entry of another history.
+/// How far above all that is known an accepted history begins. Whoever led may have lost its copy, the coordinator its
+/// records, and nobody else have heard of it; but its tokens are out there, and a token of an epoch must not name an entry of
+/// another history. So this is more than the leaderships that can have left no trace; and of a history whose very acceptance
+/// left none, the next one is apart by chance.
+fn jump(nonce: Nonce) -> u64 {
+    UNHEARD_EPOCHS_MAX * (1 + nonce.0 % JUMPS)
+}
+
+/// More leaderships than can go by unheard: one a second for a day.
 const UNHEARD_EPOCHS_MAX: u64 = 100_000;
+
+/// So many jumps are equally probable. Even ten thousand acceptances stay below 2^53, which JSON holds exactly.
+const JUMPS: u64 = 1_000_000;
 
 /// Whether a node that has seen `seen` believes `latest`, or will as soon as it reads it.
 fn is_newer(latest: &Seen, seen: &Seen) -> bool {

@@ -64,7 +64,7 @@ fn body(world: &World, forgery: &Forgery) -> Result<Body, Box<dyn Error>> {
     Ok(match forgery.kind {
         "open" => Body::Open,
         "last" => Body::Last { last: at, reinstall: forgery.text("reinstall") == Some("true") },
-        "match" => Body::Match { end: at },
+        "match" => Body::Match { last: forgery.position("last", last)?, end: at },
         "append" => Body::Append {
             previous: forgery.position("previous", last)?,
             entries: entries(forgery)?,

@@ -92,7 +92,7 @@ pub(crate) fn message(message: &Message) -> String {
         Body::Open => "where does your log end?".into(),
         Body::Last { last, reinstall: false } => format!("my log ends at {}", at(*last)),
         Body::Last { last, reinstall: true } => format!("my log ends at {}, I need a snapshot", at(*last)),
-        Body::Match { end } => format!("my epoch {} ends at {}", end.epoch, end.index),
+        Body::Match { end, .. } => format!("my epoch {} ends at {}", end.epoch, end.index),
         Body::Append { previous, entries: sent, commit } => {
             format!("append {} after {}, commit {commit}", entries(sent), at(*previous))
         }

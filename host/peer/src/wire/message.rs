@@ -69,7 +69,9 @@ fn body_to_wire(body: Body) -> WireBody {
         Body::Last { last, reinstall } => {
             WireBody::Last(v1::LastBody { last: position_to_wire(last), reinstall })
         }
-        Body::Match { end } => WireBody::Match(v1::MatchBody { end: position_to_wire(end) }),
+        Body::Match { last, end } => {
+            WireBody::Match(v1::MatchBody { end: position_to_wire(end), last: position_to_wire(last) })
+        }
         Body::Append { previous, entries, commit } => WireBody::Append(v1::AppendBody {
             previous: position_to_wire(previous),
             commit: commit.0,
@@ -101,7 +103,9 @@ fn body_from_wire(body: WireBody) -> Result<Body, BadMessage> {
         WireBody::Last(v1::LastBody { last, reinstall }) => {
             Body::Last { last: position_from_wire(last), reinstall }
         }
-        WireBody::Match(v1::MatchBody { end }) => Body::Match { end: position_from_wire(end) },
+        WireBody::Match(v1::MatchBody { end, last }) => {
+            Body::Match { last: position_from_wire(last), end: position_from_wire(end) }
+        }
         WireBody::Append(v1::AppendBody { previous, commit, entries }) => Body::Append {
             previous: position_from_wire(previous),
             entries: unpack_entries(entries)?,

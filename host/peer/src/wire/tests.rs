@@ -67,7 +67,7 @@ fn body() -> impl Strategy<Value = Body> {
     prop_oneof![
         Just(Body::Open),
         (position(), any::<bool>()).prop_map(|(last, reinstall)| Body::Last { last, reinstall }),
-        position().prop_map(|end| Body::Match { end }),
+        (position(), position()).prop_map(|(last, end)| Body::Match { last, end }),
         (position(), entries(), index()).prop_map(|(previous, entries, commit)| Body::Append {
             previous,
             entries,

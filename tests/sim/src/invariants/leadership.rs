@@ -112,7 +112,7 @@ impl World {
         let others = lost.iter().filter(|id| !(record.is_eligible(**id) && self.is_whole(**id))).count();
         let (enough, text) = (eligible + others >= record.min_isr as usize, of_record(record));
         self.observed.lost = lost.into_iter().collect();
-        if enough || self.observed.raised || self.observed.contradicted {
+        if enough || self.observed.raised || self.observed.contradicted.is_some() {
             return Ok(());
         }
         Violation::of("I16", format!("{eligible} copies are eligible, and {others} were lost: {text}"))
@@ -132,17 +132,20 @@ impl World {
         let old = self.observed.record.clone();
         let now = self.now;
         self.trace.note(now, || format!("record {}", of_record(&new)));
-        if self.observed.contradicted && new.generation <= old.generation {
+        if self.observed.contradicted.is_some_and(|back_to| new.generation <= back_to) {
             // The coordinator shows, or changes, what is no longer true.
             return Ok(());
         }
+        // What began after what was restored is new, whatever an acceptance that the restore undid has come to.
+        let begins = self.observed.contradicted.is_some() || new.generation > old.generation;
         if let Err(error) = new.check() {
             return Violation::of("record", format!("{error}: {}", of_record(&new)));
         }
         let led = (new.leader, new.leader_boot);
         let same_epoch_new_leader =
             new.epoch == old.epoch && new.leader.is_some() && led != (old.leader, old.leader_boot);
-        if new.epoch < old.epoch || new.generation < old.generation || same_epoch_new_leader {
+        let goes_back = new.epoch < old.epoch || new.generation < old.generation;
+        if (goes_back && self.observed.contradicted.is_none()) || same_epoch_new_leader {
             return Violation::of(
                 "I7",
                 format!("the record {} becomes {}", of_record(&old), of_record(&new)),
@@ -151,11 +154,11 @@ impl World {
         self.count_change(&old, &new);
         let held = new.isr.len() + new.elr.len();
         // An accepted history counts on its first leader's copy only. Others may hold as much, but nobody knows.
-        let demands_more = new.min_isr > old.min_isr || new.generation > old.generation;
+        let demands_more = new.min_isr > old.min_isr || begins;
         self.observed.raised = (self.observed.raised || demands_more) && held < new.min_isr as usize;
         self.observed.disk_changed = true;
         self.observed.record = new;
-        if self.observed.record.generation > old.generation {
+        if begins {
             self.begin_generation()?;
         }
         self.eligible_members_hold_what_is_committed()?;
@@ -167,7 +170,8 @@ impl World {
         let elected = new.epoch > old.epoch;
         let deposed = elected && old.leader.is_some_and(|leader| new.leader != Some(leader));
         self.coverage.count_if(deposed, Seldom::Failover);
-        self.coverage.count_if(elected && old.epoch > committed && old.epoch.0 > 1, Seldom::DoubleFailover);
+        let again = deposed && old.epoch > committed && old.epoch.0 > 1 && new.generation == old.generation;
+        self.coverage.count_if(again, Seldom::DoubleFailover);
         let node_of =
             |record: &GroupRecord| record.members.iter().map(|member| member.node).collect::<Vec<_>>();
         self.coverage.count_if(new.members.len() > old.members.len(), Seldom::MemberAdded);
@@ -185,7 +189,7 @@ impl World {
         let Some(leader) = record.leader else {
             return Violation::of("record", format!("a generation without a leader: {}", of_record(record)));
         };
-        self.observed.contradicted = false;
+        self.observed.contradicted = None;
         let log = &self.node(leader).disk.durable;
         let end = self.oracle.reference.last().index.min(log.last().index);
         let shared =

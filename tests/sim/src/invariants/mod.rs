@@ -26,8 +26,8 @@ use crate::world::{Checked, World};
 pub(crate) struct Observed {
     /// The newest record that counts. A restored coordinator does not take it back.
     pub(crate) record: GroupRecord,
-    /// The coordinator was restored or wiped, and no operator has accepted that yet.
-    pub(crate) contradicted: bool,
+    /// The coordinator was restored or wiped, and no operator has accepted that yet: the generation that it went back to.
+    pub(crate) contradicted: Option<Generation>,
     /// Something became durable, or was lost.
     pub(crate) disk_changed: bool,
     /// Who led each epoch.
@@ -52,7 +52,7 @@ impl Observed {
             lives: record.members.iter().map(|member| member.incarnation).collect(),
             lost: BTreeSet::new(),
             record,
-            contradicted: false,
+            contradicted: None,
             disk_changed: false,
             leaders: BTreeMap::new(),
             entries: HashMap::default(),

@@ -23,12 +23,15 @@ impl World {
         let answer = !(troubled && self.random.chance(self.profile.answers_lost));
         let late =
             troubled && matches!(call, Call::Swap { .. }) && self.random.chance(self.profile.calls_late);
-        if late {
-            let at = now + self.random.between(unit / 2, unit * 4);
-            self.at(at, Happening::Coordinator { node: id, boot, id: number, call, answer });
+        let arrives = if late {
+            now + self.random.between(unit / 2, unit * 4)
         } else if !lost && self.reaches_coordinator(id) {
-            self.at(now + way, Happening::Coordinator { node: id, boot, id: number, call, answer });
-        }
+            now + way
+        } else {
+            return;
+        };
+        let coordinator = self.coordinator.id;
+        self.at(arrives, Happening::Coordinator { coordinator, node: id, boot, id: number, call, answer });
     }
 
     fn reaches_coordinator(&self, id: NodeId) -> bool {
@@ -119,6 +122,10 @@ impl World {
         let mut shown = Vec::new();
         for id in self.ids() {
             let troubled = !self.healed;
+            if let Some(missed) = self.watches_behind.get_mut(&id) {
+                *missed += 1;
+                continue;
+            }
             if !self.reaches_coordinator(id) || (troubled && self.random.chance(self.profile.watches_lost)) {
                 continue;
             }
@@ -131,6 +138,17 @@ impl World {
             }
         }
         shown
+    }
+
+    /// A watch that missed changes begins anew, with the present state.
+    pub(crate) fn watch_anew(&mut self, id: NodeId) {
+        let Some(missed) = self.watches_behind.remove(&id) else { return };
+        self.coverage.count_if(missed > 1, Seldom::WatchCompacted);
+        if self.reaches_coordinator(id) {
+            let (seen, candidates) = (self.coordinator.seen(), self.coordinator.candidates());
+            self.tell_process(id, 0, Inside::Event(Event::RecordChanged(seen)));
+            self.tell_process(id, 0, Inside::Event(Event::Candidates(candidates)));
+        }
     }
 
     pub(super) fn end_leases(&mut self) {

@@ -21,7 +21,7 @@ mod requests;
 mod session;
 
 use std::cmp::Reverse;
-use std::collections::{BTreeSet, BinaryHeap};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 
 use mortise_core::group::{BootId, GroupRecord, Incarnation, NodeId, Nonce};
 use mortise_core::ids::{GroupId, LogIndex};
@@ -112,7 +112,10 @@ pub(crate) enum Happening {
         boot: Option<BootId>,
         what: Inside,
     },
+    /// A call arrives. It goes over a connection to the coordinator that was there when it was sent: one that was restored
+    /// since is another process, and does not hear of it.
     Coordinator {
+        coordinator: u64,
         node: NodeId,
         boot: BootId,
         id: u64,
@@ -191,6 +194,8 @@ pub(crate) struct World {
     pub(crate) coordinator: Coordinator,
     /// Nodes that cannot reach the coordinator.
     pub(crate) without_coordinator: BTreeSet<NodeId>,
+    /// Nodes whose watch shows nothing, because what it would show is compacted, and how many changes it missed.
+    pub(crate) watches_behind: BTreeMap<NodeId, u64>,
     pub(crate) clients: Vec<Client>,
     pub(crate) operator: Operator,
     pub(crate) oracle: Oracle,
@@ -232,6 +237,7 @@ impl World {
             network: Network::new(profile.weather),
             coordinator: Coordinator::new(record.clone(), unit * 5),
             without_coordinator: BTreeSet::new(),
+            watches_behind: BTreeMap::new(),
             nodes,
             clients,
             operator: Operator::default(),
@@ -297,8 +303,10 @@ impl World {
     fn happen(&mut self, what: Happening) -> Checked {
         match what {
             Happening::ToProcess { node, boot, what } => return self.happen_inside(node, boot, what),
-            Happening::Coordinator { node, boot, id, call, answer } => {
-                return self.coordinator_called(node, boot, id, &call, answer);
+            Happening::Coordinator { coordinator, node, boot, id, call, answer } => {
+                if coordinator == self.coordinator.id {
+                    return self.coordinator_called(node, boot, id, &call, answer);
+                }
             }
             Happening::LeasesEnd => self.end_leases(),
             Happening::ClientWakes(client) => self.client_wakes(client),

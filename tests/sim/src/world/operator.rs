@@ -132,9 +132,12 @@ impl World {
                 (None, _) => return Ok(()),
             }
         }
-        let frozen: Vec<NodeId> =
-            record.members.iter().map(|member| member.node).filter(|id| self.is_frozen(*id)).collect();
-        let Some(chosen) = self.random.pick(&frozen) else { return Ok(()) };
+        // Whom the coordinator shows to lead may believe that, when others never will.
+        let leader = self.coordinator.record().and_then(|record| record.leader);
+        let leader = leader.filter(|leader| self.node(*leader).alive().is_some());
+        let frozen = record.members.iter().map(|member| member.node).filter(|id| self.is_frozen(*id));
+        let able: Vec<NodeId> = frozen.chain(leader).collect();
+        let Some(chosen) = self.random.pick(&able) else { return Ok(()) };
         heard.retain(|memory| memory.node != chosen);
         self.command(chosen, OperatorCommand::AcceptCoordinator { heard, gone })
     }

@@ -41,6 +41,8 @@ pub(super) struct Swap {
     pub(super) purpose: Purpose,
     pub(super) record: GroupRecord,
     expected: Option<(u64, Nonce)>,
+    /// Who had answered last when it was decided on.
+    coordinator: Option<u64>,
     /// What was known when it was sent: an answer cannot be older.
     floor: Floor,
     /// No answer came; ask again from then on.
@@ -151,13 +153,35 @@ impl Shared {
             self.hard.asked = self.hard.asked.max(record.epoch);
             self.save();
             // What an operator's wish has overtaken need not be asked for any more.
-            self.held.retain(|(_, effect)| !matches!(effect, Effect::Coordinate(_)));
+            self.unask();
             self.held.push_back((self.saved, Effect::Coordinate(request)));
         } else {
             self.effects.push(Effect::Coordinate(request));
         }
+        let coordinator = self.coordination.latest.as_ref().map(|latest| latest.coordinator);
         self.coordination.swap =
-            Some(Swap { purpose, record, expected, floor, retry_at: None, was_unknown: false });
+            Some(Swap { purpose, record, expected, coordinator, floor, retry_at: None, was_unknown: false });
+    }
+
+    /// An acceptance was decided on what one coordinator showed, and on what the others remembered then. If another one
+    /// answers before it was sent, the operator has to ask again.
+    fn drop_acceptance_of_another(&mut self, coordinator: u64) {
+        let of_another = |swap: &mut Swap| {
+            matches!(swap.purpose, Purpose::Accept(_))
+                && swap.coordinator.is_some_and(|other| other != coordinator)
+        };
+        let Some(Swap { purpose: Purpose::Accept(id), .. }) = self.coordination.swap.take_if(of_another)
+        else {
+            return;
+        };
+        self.unask();
+        let why = "the coordinator was restored once more meanwhile: try again".to_string();
+        self.effects.push(Effect::Operator { id, result: Err(why) });
+    }
+
+    /// A swap that waits for its epoch to be saved is not asked for any more: it was decided on what is no longer so.
+    fn unask(&mut self) {
+        self.held.retain(|(_, effect)| !matches!(effect, Effect::Coordinate(_)));
     }
 
     /// The swap under way need not be asked for any more. It may have been applied: a leader goes on counting with it.

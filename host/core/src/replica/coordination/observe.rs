@@ -71,6 +71,7 @@ impl Shared {
         {
             return self.dropped("a group record that cannot be");
         }
+        self.drop_acceptance_of_another(seen.coordinator);
         if self.coordination.latest.as_ref().is_none_or(|latest| source != Source::Watch || *latest != seen) {
             self.coordination.latest = Some(seen.clone());
         }
@@ -117,6 +118,7 @@ impl Shared {
     fn learn(&mut self, seen: Seen) {
         let Some(record) = seen.record.clone() else { return };
         let settled = self.coordination.swap.take();
+        self.unask();
         self.coordination.overtaken = Sets::default();
         self.coordination.asked_before = false;
         if record.epoch >= self.hard.promised.epoch || self.breaks(Mutant::NeverFreeze) {
@@ -155,7 +157,8 @@ impl Shared {
             match swap.purpose {
                 Purpose::TakeOver => self.happened(Rare::Transferred),
                 Purpose::Readopt => self.happened(Rare::Readopted),
-                Purpose::Unclean(_) | Purpose::Accept(_) => self.happened(Rare::UncleanStart),
+                Purpose::Unclean(_) => self.happened(Rare::UncleanStart),
+                Purpose::Accept(_) => self.happened(Rare::CoordinatorAccepted),
                 Purpose::Renew => self.happened(Rare::NewIncarnation),
                 _ => {}
             }

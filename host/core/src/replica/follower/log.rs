@@ -25,23 +25,26 @@ impl Follower {
         self.say_last(shared, from, fence, false);
     }
 
-    fn say_last(&mut self, shared: &mut Shared, to: NodeId, fence: Fence, reinstall: bool) {
+    fn say_last(&self, shared: &mut Shared, to: NodeId, fence: Fence, reinstall: bool) {
         let answer = shared.fence(fence.from, fence.stream);
         let last = shared.log.last();
-        self.last_told = Some(last);
-        self.asked = true;
         shared.send_when_saved(to, answer, Body::Last { last, reinstall });
     }
 
-    pub(super) fn on_match(&mut self, shared: &mut Shared, from: NodeId, fence: Fence, end: Position) {
+    pub(super) fn on_match(
+        &mut self,
+        shared: &mut Shared,
+        from: NodeId,
+        fence: Fence,
+        answered: Position,
+        end: Position,
+    ) {
         if self.matched || !is_possible(end) {
             return shared.dropped("a match for a stream that is matched");
         }
-        self.asked = false;
-        if self.last_told != Some(shared.log.last()) {
-            // A snapshot took the log's place since the leader was told where it ends.
-            shared.dropped("a match for a log that has changed");
-            return self.say_last(shared, from, fence, false);
+        if answered != shared.log.last() {
+            // The log was truncated, or a snapshot took its place; the leader was told where it ends since.
+            return shared.dropped("a match for a log that has changed");
         }
         self.rounds += 1;
         if self.rounds == 2 {
@@ -92,7 +95,6 @@ impl Follower {
         if !entries.iter().take(known).all(|entry| shared.log.holds(entry.at)) {
             return shared.dropped("entries that contradict a matched log");
         }
-        self.asked = false;
         self.match_log(shared);
         let new: Vec<LogEntry> = entries.into_iter().skip(known).collect();
         let appends = !new.is_empty();
@@ -149,7 +151,6 @@ impl Follower {
             && meta.epochs.epoch_at(meta.last.index) == meta.last.epoch
             && meta.epochs == meta.epochs.up_to(meta.last.index);
         let of_leader = meta.last.epoch <= fence.epoch && meta.generation == fence.generation;
-        self.asked = false;
         if !consistent || !of_leader || shared.contradicts_commit(&meta) {
             return shared.dropped("a snapshot that cannot be");
         }
@@ -171,16 +172,13 @@ impl Follower {
     }
 
     /// The log or its beginning has changed: the leader has to hear where it ends now.
-    pub(in crate::replica) fn tell_last(&mut self, shared: &mut Shared) {
+    pub(in crate::replica) fn tell_last(&self, shared: &mut Shared) {
         let Some(leader) = self.leader(shared) else { return };
         let Some(to) = shared.record().and_then(|record| record.member(leader)) else { return };
-        if self.stream == StreamId(0) || self.asked {
-            // Without a stream there is nobody to tell; and whoever has been asked is told when it answers.
+        if self.stream == StreamId(0) {
             return;
         }
         let last = shared.log.last();
-        self.last_told = Some(last);
-        self.asked = true;
         let fence = shared.fence(to.incarnation, self.stream);
         shared.send_when_saved(leader, fence, Body::Last { last, reinstall: false });
     }

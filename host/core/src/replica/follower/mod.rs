@@ -24,10 +24,6 @@ pub(super) struct Follower {
     rounds: u32,
     /// What was said last about appends that do not fit: once is enough, whatever else is on its way.
     said: Option<Position>,
-    /// Where the leader was last told that the log ends.
-    last_told: Option<Position>,
-    /// It has not answered that. One question at a time, or the answer to an old one is taken for that to the new one.
-    asked: bool,
     /// What was verified in the promised epoch: the log is the leader's up to here.
     verified: (Epoch, LogIndex),
     /// The leadership that asks this replica to take over.
@@ -44,8 +40,6 @@ impl Follower {
             matched: false,
             rounds: 0,
             said: None,
-            last_told: None,
-            asked: false,
             verified: (Epoch(0), LogIndex(0)),
             campaign: None,
             told: LogIndex(0),
@@ -129,7 +123,7 @@ impl Follower {
             }
             Body::Open => self.on_open(shared, from, fence),
             _ if fence.stream != self.stream => shared.dropped("a message of another stream"),
-            Body::Match { end } => self.on_match(shared, from, fence, end),
+            Body::Match { last, end } => self.on_match(shared, from, fence, last, end),
             Body::Append { previous, entries, commit } => {
                 self.on_append(shared, from, fence, previous, entries, commit);
             }

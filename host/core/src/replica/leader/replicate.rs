@@ -144,7 +144,7 @@ impl Leader {
         }
         peer.link = Link::Matching { stream, since: shared.now, rounds: rounds + 1 };
         let fence = shared.fence(incarnation, stream);
-        shared.send(node, fence, Body::Match { end });
+        shared.send(node, fence, Body::Match { last, end });
     }
 
     fn start_streaming(&mut self, shared: &mut Shared, node: NodeId, stream: StreamId, matched: LogIndex) {

@@ -128,7 +128,10 @@ impl Surroundings {
         match dice.below(16) {
             0 => Body::Open,
             1 => Body::Last { last: position(dice, view), reinstall: dice.once_in(4) },
-            2 => Body::Match { end: position(dice, view) },
+            2 => {
+                let last = if dice.once_in(4) { position(dice, view) } else { view.last };
+                Body::Match { last, end: position(dice, view) }
+            }
             3..=5 => {
                 let previous = position(dice, view);
                 Body::Append { previous, entries: entries(dice, view, previous), commit }
