@@ -103,6 +103,9 @@ const CLOCKS: &[(Fault, u64)] = &[
     (Fault::OneWay, 3),
 ];
 
+const LEASES: &[(Fault, u64)] =
+    &[(Fault::HeardAgain, 10), (Fault::OneWay, 3), (Fault::Pair, 2), (Fault::WithoutCoordinator, 2)];
+
 /// All scenarios.
 pub const SCENARIOS: &[Scenario] = &[
     Scenario { name: "calm", faults: &[(Fault::ExpireSessions, 1)], weight: 1 },
@@ -113,6 +116,7 @@ pub const SCENARIOS: &[Scenario] = &[
     Scenario { name: "disks", faults: DISKS, weight: 8 },
     Scenario { name: "membership", faults: MEMBERSHIP, weight: 8 },
     Scenario { name: "transfers", faults: TRANSFERS, weight: 3 },
+    Scenario { name: "leases", faults: LEASES, weight: 3 },
     Scenario { name: "ack-leader", faults: LOOSE, weight: 6 },
     Scenario { name: "divergence", faults: DIVERGENCE, weight: 3 },
     Scenario { name: "unclean", faults: UNCLEAN, weight: 4 },
@@ -181,8 +185,11 @@ impl Profile {
         let troubled = |random: &mut Random, per_mille: u64| {
             if calm || random.chance(400) { 0 } else { random.between(0, per_mille) }
         };
-        let coordinator =
-            if matches!(scenario.name, "coordinator" | "everything" | "membership") { 3 } else { 1 };
+        let coordinator = match scenario.name {
+            "leases" => 6,
+            "coordinator" | "everything" | "membership" => 3,
+            _ => 1,
+        };
         let voters = match scenario.name {
             "divergence" => random.pick(&[3, 3, 5]),
             _ => random.pick(&[3, 3, 3, 3, 3, 3, 4, 4, 5, 5, 5, 7]),

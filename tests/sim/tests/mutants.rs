@@ -13,12 +13,12 @@ use mortise_sim::{Run, Scenario, run};
 /// Missing are those whose harm takes an interleaving so rare that only the model comes upon it, which searches all of
 /// them: `AnswersUnfenced`, `CommitBeforeStart` and `LostBelowEpoch`; and `MatchOnce`, which does no harm, as the model shows.
 const MUTANTS: &[(Mutant, Option<&str>, u64)] = &[
-    (Mutant::LeaseWhileElecting, None, 500),
-    (Mutant::SessionDeposes, Some("transfers"), 800),
+    (Mutant::LeaseWhileElecting, Some("leases"), 4000),
+    (Mutant::SessionDeposes, Some("coordinator"), 800),
     (Mutant::LeaseFromAnswer, Some("transfers"), 600),
     (Mutant::CommitBeforeShrink, Some("network"), 50),
     (Mutant::RaiseSetsOnAnswer, Some("coordinator"), 50),
-    (Mutant::SameRevisionRefuses, Some("everything"), 200),
+    (Mutant::SameRevisionRefuses, Some("everything"), 600),
     (Mutant::ElrDropped, Some("crashes"), 50),
     (Mutant::ElrKept, Some("crashes"), 50),
     (Mutant::LostCopyKeepsIncarnation, Some("disks"), 50),
@@ -32,7 +32,7 @@ const MUTANTS: &[(Mutant, Option<&str>, u64)] = &[
     (Mutant::AnswerBeforePromise, Some("crashes"), 50),
     (Mutant::CommitAlone, Some("crashes"), 50),
     (Mutant::ReadUnconfirmed, Some("network"), 50),
-    (Mutant::ConfirmByIsr, Some("coordinator"), 200),
+    (Mutant::ConfirmByIsr, Some("leases"), 300),
     (Mutant::TransferOutsideIsr, Some("transfers"), 50),
     (Mutant::LostOnTruncation, Some("ack-leader"), 50),
     (Mutant::LostBeforeStart, Some("ack-leader"), 200),

@@ -3,13 +3,11 @@
 use mortise_core::group::{BootId, NodeId};
 use mortise_core::ids::LogIndex;
 use mortise_core::replica::{
-    CoordinatorRequest, Effect, Event, LogAtInstall, Message, Notice, Rare, RoleKind, SessionState,
-    SnapshotMeta, StreamId, Write,
+    CoordinatorRequest, Effect, Event, LogAtInstall, Notice, Rare, RoleKind, SessionState, SnapshotMeta,
+    StreamId, Write,
 };
 
-use super::disk::Snapshot;
 use super::machine::Machine;
-use super::network::StreamKey;
 use super::node::{Asked, Session};
 use super::{Absence, Call, Checked, Happening, Inside, Violation, World};
 use crate::coverage::Seldom;
@@ -87,7 +85,7 @@ impl World {
         Ok(())
     }
 
-    fn boot(&self, id: NodeId) -> Option<BootId> {
+    pub(super) fn boot(&self, id: NodeId) -> Option<BootId> {
         self.node(id).process.as_ref().map(|process| process.boot)
     }
 
@@ -162,173 +160,6 @@ impl World {
         }
         self.coverage.count(Seldom::LogReadBack);
         self.step(id, Event::LogRead { peer, stream, entries })
-    }
-
-    // --- The state.
-
-    fn begin_apply(&mut self, id: NodeId, up_to: LogIndex) {
-        let Some(process) = &mut self.node_mut(id).process else { return };
-        process.apply_up_to = process.apply_up_to.max(up_to);
-        if !std::mem::replace(&mut process.applying, true) {
-            self.apply_soon(id);
-        }
-    }
-
-    fn apply_soon(&mut self, id: NodeId) {
-        let slow = self.random.chance(10);
-        let after = if slow { self.random.below(self.unit / 2) } else { self.random.between(20, 500) };
-        self.tell_process(id, after, Inside::Apply);
-    }
-
-    /// Applies some entries of those that are committed.
-    pub(super) fn apply(&mut self, id: NodeId) -> Checked {
-        let many = self.random.between(1, 16);
-        for _ in 0..many {
-            let node = &mut self.nodes[id.0 as usize - 1];
-            let Some(process) = node.process.as_mut().filter(|process| !process.failed) else {
-                return Ok(());
-            };
-            let next = process.machine.at.index.next();
-            if process.installing || next > process.apply_up_to {
-                process.applying = false;
-                return Ok(());
-            }
-            let Some(entry) = node.disk.durable.entry(next).cloned() else {
-                return Violation::of("I8", format!("node {id} applies {next}, which is not durable there"));
-            };
-            let applied = process.machine.apply(&entry).or_else(|what| Violation::of("apply", what))?;
-            let digest = process.machine.digest;
-            self.check_applied(id)?;
-            self.step(id, Event::Applied { index: next, digest })?;
-            self.answer_applied(id, entry.at, &applied)?;
-        }
-        self.apply_soon(id);
-        Ok(())
-    }
-
-    pub(super) fn take_snapshot(&mut self, id: NodeId, drop_log: bool) -> Checked {
-        let keep = self.random.below(8);
-        let node = &mut self.nodes[id.0 as usize - 1];
-        let Some(process) = &node.process else { return Ok(()) };
-        if process.installing || process.view.quarantined.is_some() || !process.view.established {
-            return Ok(());
-        }
-        let machine = &process.machine;
-        let meta = SnapshotMeta {
-            generation: process.view.generation,
-            last: machine.at,
-            epochs: node.disk.durable.epochs.up_to(machine.at.index),
-            digest: machine.digest,
-            stamp: machine.stamp,
-        };
-        if node.disk.snapshot.as_ref().is_none_or(|snapshot| snapshot.meta != meta) {
-            let state = machine.checkpoint();
-            node.disk.keep_snapshot(Snapshot { meta: meta.clone(), state });
-        }
-        let first = LogIndex((meta.last.index.0 + 1).saturating_sub(keep));
-        self.check_snapshot(id, &meta)?;
-        self.step(id, Event::SnapshotTaken(meta))?;
-        if drop_log && let Some(first) = self.node_mut(id).disk.drop_before(first) {
-            self.step(id, Event::LogDropped { first })?;
-        }
-        Ok(())
-    }
-
-    /// A snapshot has arrived, or could not be fetched.
-    pub(super) fn fetched(&mut self, id: NodeId, from: NodeId, meta: SnapshotMeta) -> Checked {
-        let source = self.node(from);
-        // A wrong state that half of the group had installed would be the right one.
-        let fits = |snapshot: &&Snapshot| snapshot.meta == meta && !snapshot.state.tainted;
-        let held = source.disk.snapshot.as_ref();
-        let wrong = held.is_some_and(|snapshot| snapshot.meta == meta && snapshot.state.tainted);
-        let offered = held.filter(fits).cloned();
-        let reached =
-            source.alive().is_some() && self.network.passes(id, from) && self.network.passes(from, id);
-        if wrong && reached {
-            self.doubt(from);
-        }
-        if let Some(process) = &mut self.node_mut(id).process {
-            process.fetching = false;
-        }
-        match offered.filter(|_| reached) {
-            Some(snapshot) => {
-                self.node_mut(id).disk.staged = Some(snapshot);
-                self.step(id, Event::SnapshotFetched(meta))
-            }
-            None => self.step(id, Event::SnapshotFailed),
-        }
-    }
-
-    // --- The network.
-
-    fn send(&mut self, from: NodeId, to: NodeId, message: Message) {
-        let Some(boot) = self.boot(from) else { return };
-        let (now, random) = (self.now, &mut self.random);
-        if to.0 == 0 || to.0 as usize > self.nodes.len() {
-            return;
-        }
-        let times = if message.fence.stream == StreamId(0) {
-            self.network.beside(now, from, to, random)
-        } else {
-            match self.network.on_stream(now, (from, boot), to, &message, random) {
-                Ok(times) => times,
-                Err(broken) => return self.tell_opener(broken),
-            }
-        };
-        let listener = self.boot(to);
-        for (copy, at) in times.into_iter().enumerate() {
-            // A copy may reach another process than the one it was meant for.
-            let boot = if copy == 0 { listener } else { None };
-            let what = Inside::Event(Event::Message { from, message: message.clone() });
-            self.at(at, Happening::ToProcess { node: to, boot, what });
-        }
-    }
-
-    /// A stream breaks.
-    pub(crate) fn break_stream(&mut self, key: StreamKey) {
-        if let Some(stream) = self.network.streams.get_mut(&key) {
-            stream.broken = true;
-        }
-        self.tell_opener(key);
-    }
-
-    /// A stream is broken: its opener finds out, sooner or later.
-    fn tell_opener(&mut self, (opener, boot, stream): StreamKey) {
-        let Some(peer) = self.network.streams.get(&(opener, boot, stream)).map(|stream| stream.peer) else {
-            return;
-        };
-        let after = self.random.between(self.unit / 100, self.unit);
-        self.tell_process(opener, after, Inside::Event(Event::StreamClosed { peer, stream }));
-    }
-
-    fn open_stream(&mut self, id: NodeId, peer: NodeId, stream: StreamId) {
-        let known = peer.0 > 0 && peer.0 as usize <= self.nodes.len();
-        let alive = known.then(|| self.node(peer).alive().map(|process| process.boot)).flatten();
-        let passes = self.network.passes(id, peer) && self.network.passes(peer, id);
-        let way = self.network.latency(&mut self.random) + self.network.latency(&mut self.random);
-        match alive.filter(|_| passes) {
-            Some(peer_boot) => self.tell_process(id, way, Inside::Opened { peer, peer_boot, stream }),
-            None => {
-                // Refused at once by a machine without the process; without an answer it takes longer.
-                let after = if passes { way } else { self.random.between(self.unit / 8, self.unit) };
-                self.tell_process(id, after, Inside::Event(Event::StreamClosed { peer, stream }));
-            }
-        }
-    }
-
-    pub(super) fn opened(
-        &mut self,
-        id: NodeId,
-        peer: NodeId,
-        peer_boot: BootId,
-        stream: StreamId,
-    ) -> Checked {
-        let Some(boot) = self.boot(id) else { return Ok(()) };
-        if self.boot(peer) != Some(peer_boot) {
-            return self.step(id, Event::StreamClosed { peer, stream });
-        }
-        self.network.open((id, boot, stream), peer, peer_boot);
-        self.step(id, Event::StreamOpened { peer, stream })
     }
 
     // --- The coordinator.

@@ -8,36 +8,42 @@
 //!                          Replica::step, then invariants and oracle
 //! ```
 
+mod apply;
 mod client;
 mod coordination;
 mod coordinator;
 mod disk;
 mod driver;
+mod happening;
 mod machine;
 mod network;
 mod node;
 mod operator;
+mod process;
+mod reads;
 mod requests;
 mod session;
+mod streams;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 
 use mortise_core::group::{BootId, GroupRecord, Incarnation, NodeId, Nonce};
-use mortise_core::ids::{GroupId, LogIndex};
-use mortise_core::replica::{Event, Options, Replica, SnapshotMeta, StreamId};
+use mortise_core::ids::GroupId;
+use mortise_core::replica::{Event, Options};
 
 pub(crate) use client::{Answer, Client, Request, Wish};
 pub(crate) use coordinator::{Call, Coordinator, Reply};
 pub(crate) use disk::Disk;
+pub(crate) use happening::{Happening, Inside};
 pub(crate) use machine::{Applied, Checkpoint, Done, Key, Machine, Payload, Register};
 pub(crate) use network::{Network, Weather};
 pub(crate) use node::{Absence, Node, Process};
 pub(crate) use operator::Operator;
 
+use self::happening::Scheduled;
 use crate::Run;
-use crate::coverage::{Coverage, Seldom};
-use crate::faults::Cure;
+use crate::coverage::Coverage;
 use crate::invariants::Observed;
 use crate::oracle::{DRIFT_MAX, Oracle};
 use crate::random::Random;
@@ -64,119 +70,6 @@ impl Violation {
 
 /// Nothing is broken yet, or something is.
 pub(crate) type Checked = Result<(), Violation>;
-
-/// Something that happens to a process, if it is still there.
-#[derive(Debug)]
-pub(crate) enum Inside {
-    Tick,
-    Event(Event),
-    /// An fsync ends.
-    Synced,
-    /// The apply thread goes on.
-    Apply,
-    ReadLog {
-        peer: NodeId,
-        stream: StreamId,
-        first: LogIndex,
-        last: LogIndex,
-        bytes_max: usize,
-    },
-    TakeSnapshot {
-        drop_log: bool,
-    },
-    Fetched {
-        from: NodeId,
-        meta: SnapshotMeta,
-    },
-    Opened {
-        peer: NodeId,
-        peer_boot: BootId,
-        stream: StreamId,
-    },
-    Execute {
-        read: mortise_core::replica::RequestId,
-        permit: mortise_core::replica::ReadPermit,
-        installs: u64,
-    },
-    Renew,
-    CallAnswered(u64, Box<Reply>),
-    CallTimesOut(u64),
-}
-
-/// Something that happens.
-#[derive(Debug)]
-pub(crate) enum Happening {
-    /// To the process `boot` of `node`; `None`: to whichever runs then.
-    ToProcess {
-        node: NodeId,
-        boot: Option<BootId>,
-        what: Inside,
-    },
-    /// A call arrives. It goes over a connection to the coordinator that was there when it was sent: one that was restored
-    /// since is another process, and does not hear of it.
-    Coordinator {
-        coordinator: u64,
-        node: NodeId,
-        boot: BootId,
-        id: u64,
-        call: Call,
-        answer: bool,
-    },
-    LeasesEnd,
-    ClientWakes(usize),
-    ClientArrives {
-        node: NodeId,
-        request: Request,
-    },
-    ClientHears {
-        client: usize,
-        op: u64,
-        attempt: u32,
-        answer: Answer,
-    },
-    ClientGivesUp {
-        client: usize,
-        op: u64,
-        attempt: u32,
-    },
-    ClientRetries {
-        client: usize,
-        op: u64,
-        attempt: u32,
-    },
-    Start(NodeId),
-    Maintain,
-    Fault,
-    Cure(Cure),
-    Operator,
-}
-
-#[derive(Debug)]
-struct Scheduled {
-    at: u64,
-    order: u64,
-    what: Happening,
-}
-
-impl PartialEq for Scheduled {
-    fn eq(&self, other: &Self) -> bool {
-        self.order == other.order
-    }
-}
-
-impl Eq for Scheduled {}
-
-impl PartialOrd for Scheduled {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for Scheduled {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        (self.at, self.order).cmp(&(other.at, other.order))
-    }
-}
 
 /// A group of replicas, and everything around it.
 #[derive(Debug)]
@@ -375,79 +268,6 @@ impl World {
 
     pub(crate) fn node_mut(&mut self, id: NodeId) -> &mut Node {
         &mut self.nodes[id.0 as usize - 1]
-    }
-
-    /// Starts a node's process on what its disk holds.
-    fn start(&mut self, id: NodeId) -> Checked {
-        let (now, seed, origin) = (self.now, self.random.next(), self.random.below(1 << 40));
-        let options = self.options(id, seed);
-        let node = self.node_mut(id);
-        if node.process.is_some() {
-            return Ok(());
-        }
-        node.boots += 1;
-        node.absence = None;
-        node.fsync_fails = false;
-        let state = Machine::restore(&node.disk.state).or_else(|what| Violation::of("disk", what))?;
-        let boot = BootId(node.boots);
-        let options = Options { boot, ..options };
-        let stored = node.disk.stored();
-        let clock = node::mono(origin, 0, node.drift);
-        let replica = Replica::new(options, stored, clock);
-        node.process = Some(Process::new(boot, replica, state, now, origin));
-        self.trace.note(now, || format!("node {id} starts, boot {boot}"));
-        self.tell_process(id, 0, Inside::Tick);
-        self.tell_process(id, 10, Inside::Renew);
-        Ok(())
-    }
-
-    fn options(&self, id: NodeId, seed: u64) -> Options {
-        let haste = self.profile.haste;
-        let options = Options::new(1, GroupId(1), id, BootId(0), seed);
-        Options {
-            beacon: options.beacon / haste,
-            shrink_after: options.shrink_after / haste,
-            grace: options.grace / haste,
-            lease: options.lease / haste,
-            lease_margin: options.lease_margin / haste,
-            reread: options.reread / haste,
-            retry: options.retry / haste,
-            transfer_max: options.transfer_max / haste,
-            window_bytes_max: 2048,
-            append_bytes_max: 512,
-            tail_bytes_max: 2048,
-            uncommitted_bytes_max: 1536,
-            waiting_max: 64,
-            #[cfg(feature = "mutants")]
-            mutant: self.mutant,
-            ..options
-        }
-    }
-
-    /// A node's process ends, and its disk loses what was not synced. Power goes with it, or only the process.
-    pub(crate) fn crash(&mut self, id: NodeId) {
-        let now = self.now;
-        let random = &mut self.random;
-        let node = &mut self.nodes[id.0 as usize - 1];
-        let Some(process) = node.process.take() else { return };
-        let lost = node.disk.crash(random);
-        self.coverage.count_if(lost.torn, Seldom::TornAppend);
-        self.coverage.count_if(lost.writes > 0, Seldom::UnsyncedLost);
-        // The state database is not synced, yet what it was given may survive.
-        let survives = process.machine.at.index > node.disk.state.at.index
-            && node.disk.durable.holds(process.machine.at)
-            && !process.installing
-            && random.chance(500);
-        if survives {
-            node.disk.state = process.machine.checkpoint();
-        }
-        for key in self.network.end_process(id) {
-            let after = self.random.between(1000, self.unit / 4);
-            let (opener, _, stream) = key;
-            self.tell_process(opener, after, Inside::Event(Event::StreamClosed { peer: id, stream }));
-        }
-        self.observed.disk_changed = true;
-        self.trace.note(now, || format!("node {id} ends: {lost:?}"));
     }
 
     /// Snapshots are taken and the log is dropped, as a node does it by itself now and then.

@@ -4,14 +4,12 @@
 use mortise_core::entry::{Body, Command, Entry, SessionChange};
 use mortise_core::group::NodeId;
 use mortise_core::ids::{Epoch, LogIndex, Sequence, SessionId};
-use mortise_core::replica::{
-    Ack, Event, Fate, Freshness, MonoTime, Position, Proposal, Read, ReadPermit, Refusal, RequestId,
-};
+use mortise_core::replica::{Ack, Event, Fate, MonoTime, Position, Proposal, Refusal, RequestId};
 use mortise_core::time::LogTime;
 
 use super::client::SESSION_TTL_MS;
 use super::machine::{Applied, Done, TENANT};
-use super::{Answer, Checked, Happening, Inside, Payload, Request, Violation, Wish, World};
+use super::{Answer, Checked, Happening, Payload, Request, Violation, Wish, World};
 use crate::coverage::Seldom;
 
 impl World {
@@ -86,11 +84,11 @@ impl World {
         number
     }
 
-    fn take_request(&mut self, id: NodeId, number: RequestId) -> Option<Request> {
+    pub(super) fn take_request(&mut self, id: NodeId, number: RequestId) -> Option<Request> {
         self.node_mut(id).process.as_mut()?.requests.remove(&number)
     }
 
-    fn answer(&mut self, request: &Request, answer: Answer) {
+    pub(super) fn answer(&mut self, request: &Request, answer: Answer) {
         if self.random.chance(self.profile.client_loss) {
             return;
         }
@@ -184,7 +182,7 @@ impl World {
         }
     }
 
-    fn refuse(&mut self, request: &Request, refusal: Refusal) -> Checked {
+    pub(super) fn refuse(&mut self, request: &Request, refusal: Refusal) -> Checked {
         let answer = match refusal {
             Refusal::NotLeader { leader } => Answer::Elsewhere(leader),
             Refusal::OutOfService => Answer::Elsewhere(None),
@@ -287,70 +285,9 @@ impl World {
     }
 
     /// When the client of a request that arrives now stops waiting, by the node's clock.
-    fn deadline(&self, id: NodeId) -> Option<MonoTime> {
+    pub(super) fn deadline(&self, id: NodeId) -> Option<MonoTime> {
         let node = self.node(id);
         let process = node.process.as_ref()?;
         Some(process.clock(self.now, node.drift).after(self.unit))
-    }
-
-    // --- Reads.
-
-    fn ask_to_read(&mut self, id: NodeId, number: RequestId, freshness: Freshness) -> Checked {
-        let Some(deadline) = self.deadline(id) else { return Ok(()) };
-        self.step(id, Event::Read(Read { id: number, freshness, deadline }))
-    }
-
-    pub(super) fn permit_read(
-        &mut self,
-        id: NodeId,
-        number: RequestId,
-        result: Result<ReadPermit, Refusal>,
-    ) -> Checked {
-        match result {
-            Ok(permit) => {
-                let Some(process) = &self.node(id).process else { return Ok(()) };
-                let installs = process.installs;
-                let slow = self.random.chance(50);
-                let after = if slow { self.random.below(self.unit) } else { self.random.below(300) };
-                self.tell_process(id, after, Inside::Execute { read: number, permit, installs });
-                Ok(())
-            }
-            Err(refusal) => match self.take_request(id, number) {
-                Some(request) => self.refuse(&request, refusal),
-                None => Ok(()),
-            },
-        }
-    }
-
-    /// Reads the state, then looks whether the permit still holds.
-    pub(super) fn execute(
-        &mut self,
-        id: NodeId,
-        number: RequestId,
-        permit: ReadPermit,
-        installs: u64,
-    ) -> Checked {
-        let node = self.node(id);
-        let Some(process) = &node.process else { return Ok(()) };
-        let Some(request) = process.requests.get(&number) else { return Ok(()) };
-        let Wish::Read { key, freshness, .. } = request.wish else { return Ok(()) };
-        let saw = process.machine.read(key);
-        let clock: MonoTime = process.clock(self.now, node.drift);
-        if clock > permit.valid_until || installs != process.installs {
-            self.coverage.count(Seldom::PermitExpired);
-            return self.ask_to_read(id, number, freshness);
-        }
-        if process.machine.at.index < permit.index {
-            let what = format!(
-                "node {id} permits a read at {}, and {:?} is applied",
-                permit.index, process.machine.at
-            );
-            return Violation::of("I9", what);
-        }
-        let Some(request) = self.take_request(id, number) else { return Ok(()) };
-        let given_up = self.is_given_up(id);
-        self.oracle.read(key, freshness, saw, request.floor, given_up)?;
-        self.answer(&request, Answer::Read);
-        Ok(())
     }
 }

@@ -1,10 +1,12 @@
 //! What goes wrong, when, and when it is mended.
 
-use mortise_core::group::{Generation, Incarnation, NodeId};
+mod machines;
+mod network;
+
+use mortise_core::group::{Generation, NodeId};
 use mortise_core::replica::OperatorCommand;
 
-use crate::coverage::Seldom;
-use crate::world::{Absence, Checked, Disk, Happening, Weather, World};
+use crate::world::{Checked, Happening, Weather, World};
 
 /// Something that goes wrong, or that somebody does to the group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -19,6 +21,7 @@ pub(crate) enum Fault {
     Rot,
     Isolate,
     OneWay,
+    HeardAgain,
     Pair,
     Split,
     BreakStreams,
@@ -41,7 +44,7 @@ pub(crate) enum Fault {
     Unclean,
 }
 
-/// The end of something that goes wrong.
+/// The end of something that goes wrong, or its next part.
 #[derive(Clone, Debug)]
 pub(crate) enum Cure {
     /// A process that has stopped working is ended.
@@ -51,6 +54,7 @@ pub(crate) enum Cure {
     Coordinator,
     Reach(NodeId),
     Watch(NodeId),
+    Isolate(NodeId),
 }
 
 impl World {
@@ -73,6 +77,7 @@ impl World {
             Fault::Wipe | Fault::OldDisk | Fault::Rot => self.damage(fault, target),
             Fault::Isolate
             | Fault::OneWay
+            | Fault::HeardAgain
             | Fault::Pair
             | Fault::Split
             | Fault::BreakStreams
@@ -109,6 +114,8 @@ impl World {
             Cure::Coordinator => self.coordinator.up = true,
             Cure::Reach(id) => _ = self.without_coordinator.remove(&id),
             Cure::Watch(id) => self.watch_anew(id),
+            Cure::Isolate(id) if !self.healed => self.disturb(Fault::Isolate, id),
+            Cure::Isolate(_) => {}
         }
         Ok(())
     }
@@ -128,167 +135,6 @@ impl World {
         } else {
             self.random.between(unit, unit * 5)
         }
-    }
-
-    // --- Processes and disks.
-
-    fn stop(&mut self, fault: Fault, target: NodeId) {
-        let lasts = self.while_it_lasts();
-        match fault {
-            Fault::Pause => {
-                let until = self.now + lasts;
-                if let Some(process) = &mut self.node_mut(target).process {
-                    process.paused_until = until;
-                }
-            }
-            Fault::FsyncFails => self.node_mut(target).fsync_fails = true,
-            Fault::DiskStalls => self.node_mut(target).disk_slow_until = self.now + lasts / 2,
-            Fault::CrashAll => {
-                for id in self.ids() {
-                    let lasts = self.while_it_lasts();
-                    self.crash_for(id, lasts / 2);
-                }
-            }
-            _ => self.crash_for(target, lasts),
-        }
-    }
-
-    fn crash_for(&mut self, id: NodeId, lasts: u64) {
-        if self.node(id).process.as_ref().is_some_and(|process| !process.failed) {
-            self.crash(id);
-            self.node_mut(id).absence = Some(Absence::Restarting);
-            self.at(self.now + lasts, Happening::Start(id));
-        }
-    }
-
-    /// Whether the group is to survive the loss of this copy. Every entry is on `min_isr` copies, and whatever swap
-    /// may still be applied leaves as many of them eligible; one that lost its data may be among those.
-    fn may_lose(&self, id: NodeId) -> bool {
-        let record = &self.observed.record;
-        if self.observed.contradicted.is_some() || self.operator.survivor.is_some() {
-            return false;
-        }
-        let is_lost = |id: NodeId| !self.is_whole(id);
-        if !record.is_eligible(id) {
-            return record.isr.iter().any(|member| !is_lost(*member));
-        }
-        let others = record.members.iter().filter(|member| member.node != id);
-        let lost = others.filter(|member| is_lost(member.node)).count();
-        let eligible = record.isr.len() + record.elr.len();
-        eligible.min(record.min_isr as usize) >= lost + 2
-    }
-
-    fn damage(&mut self, fault: Fault, target: NodeId) {
-        if fault == Fault::OldDisk && self.node(target).backup.is_none() {
-            let node = self.node_mut(target);
-            node.backup = Some(node.disk.backup());
-            return;
-        }
-        if !self.may_lose(target) {
-            return;
-        }
-        let lasts = self.while_it_lasts();
-        self.crash_for(target, lasts);
-        if self.node(target).process.is_some() {
-            return;
-        }
-        let random = &mut self.random;
-        let node = &mut self.nodes[target.0 as usize - 1];
-        match fault {
-            Fault::Rot => node.disk.rot(random),
-            Fault::OldDisk => node.backup.take().into_iter().for_each(|old| node.disk.restore(old)),
-            _ => node.disk = Disk::made(Incarnation(random.next().max(1))),
-        }
-        self.lost_disk(target);
-    }
-
-    fn lost_disk(&mut self, id: NodeId) {
-        self.coverage.count(Seldom::DiskLost);
-        self.observed.lose(id);
-    }
-
-    /// Every copy that holds what is committed is destroyed; an operator lets a survivor go on with what it has.
-    fn destroy_holders(&mut self, survivor: NodeId) {
-        let record = self.observed.record.clone();
-        let listed = record.member(survivor).map(|member| member.incarnation);
-        let node = self.node(survivor);
-        let fit = node.alive().is_some_and(|process| process.view.established)
-            && listed == Some(node.disk.incarnation())
-            && !record.is_eligible(survivor);
-        if !fit || self.observed.contradicted.is_some() || self.operator.survivor.is_some() {
-            return;
-        }
-        self.operator.survivor = Some(survivor);
-        for id in record.isr.union(&record.elr).copied().collect::<Vec<_>>() {
-            self.crash(id);
-            let back = self.now + self.random.between(self.unit * 4, self.unit * 12);
-            let number = Incarnation(self.random.next().max(1));
-            let node = self.node_mut(id);
-            node.disk = Disk::made(number);
-            node.absence = Some(Absence::Destroyed);
-            self.lost_disk(id);
-            self.at(back, Happening::Start(id));
-        }
-    }
-
-    /// One replica's state machine begins to differ from the others'.
-    fn diverge(&mut self, target: NodeId) {
-        let record = &self.observed.record;
-        let tainted = |node: &crate::world::Node| {
-            node.disk.state.tainted || node.process.as_ref().is_some_and(|process| process.machine.tainted)
-        };
-        if record.isr.len() >= 3
-            && !self.nodes.iter().any(tainted)
-            && let Some(process) = &mut self.node_mut(target).process
-        {
-            process.machine.taint();
-        }
-    }
-
-    // --- The network.
-
-    fn disturb(&mut self, fault: Fault, target: NodeId) {
-        let other = self.any_node();
-        let links: Vec<(NodeId, NodeId)> = match fault {
-            Fault::Isolate => self.ids().iter().flat_map(|id| [(target, *id), (*id, target)]).collect(),
-            Fault::OneWay if self.random.chance(500) => vec![(target, other)],
-            Fault::OneWay => self.ids().iter().map(|id| (target, *id)).collect(),
-            Fault::Pair => vec![(target, other), (other, target)],
-            Fault::Split => {
-                let sides: Vec<bool> = self.ids().iter().map(|_| self.random.chance(500)).collect();
-                let apart = |a: NodeId, b: NodeId| sides[a.0 as usize - 1] != sides[b.0 as usize - 1];
-                let ids = self.ids();
-                let all = ids.iter().flat_map(|a| ids.iter().map(move |b| (*a, *b)));
-                all.filter(|(a, b)| apart(*a, *b)).collect()
-            }
-            Fault::BreakStreams => return self.break_streams(),
-            _ => return self.storm(),
-        };
-        let links: Vec<_> = links.into_iter().filter(|(from, to)| from != to).collect();
-        self.network.cut.extend(links.iter().copied());
-        let lasts = self.while_it_lasts();
-        self.at(self.now + lasts, Happening::Cure(Cure::Links(links)));
-    }
-
-    fn break_streams(&mut self) {
-        for key in self.network.whole() {
-            if self.random.chance(500) {
-                self.break_stream(key);
-            }
-        }
-    }
-
-    fn storm(&mut self) {
-        let calm = self.profile.weather;
-        let longest = self.random.between(calm.latency.1, self.unit / 4);
-        self.network.weather = Weather {
-            latency: (calm.latency.0, longest),
-            lost: self.random.between(10, 150),
-            twice: self.random.between(0, 200),
-            ghosts: self.random.between(0, 30),
-        };
-        let lasts = self.while_it_lasts();
-        self.at(self.now + lasts, Happening::Cure(Cure::Weather(calm)));
     }
 
     // --- The coordinator.
