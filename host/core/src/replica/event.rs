@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::effect::WriteId;
+use super::effect::{Effect, Refusal, WriteId};
 use super::message::{LogEntry, Message, Position, StreamId};
 use super::snapshot::SnapshotMeta;
 use crate::digest::Digest;
@@ -255,4 +255,22 @@ pub enum SessionState {
     Live(LeaseId),
     /// It is lost, or there was none yet. No candidacy and no swaps; a leader goes on.
     Offline,
+}
+
+impl Event {
+    /// What a replica that has stopped answers to it, where somebody waits for an answer.
+    pub(super) fn refusal(self) -> Option<Effect> {
+        let refusal = Refusal::OutOfService;
+        match self {
+            Event::Propose(proposal) => Some(Effect::Proposed { id: proposal.id, result: Err(refusal) }),
+            Event::Read(read) => Some(Effect::Read { id: read.id, result: Err(refusal) }),
+            Event::AskFate { id, .. } => Some(Effect::Fate { id, result: Err(refusal) }),
+            Event::Operator { id, .. } => {
+                let why = "this replica has stopped, because its data could not be trusted: see its log"
+                    .to_string();
+                Some(Effect::Operator { id, result: Err(why) })
+            }
+            _ => None,
+        }
+    }
 }

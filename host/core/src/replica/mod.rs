@@ -95,7 +95,7 @@ impl Replica {
     /// Something happened at `now`: what is to be done? Takes any event in any order, and never panics.
     pub fn step(&mut self, now: MonoTime, event: Event) -> Vec<Effect> {
         if matches!(self.role, Role::Halted) {
-            return halted_answer(event).into_iter().collect();
+            return event.refusal().into_iter().collect();
         }
         self.shared.now = self.shared.now.max(now);
         let before = self.known();
@@ -247,38 +247,6 @@ impl Replica {
         }
     }
 
-    fn on_operator(&mut self, id: RequestId, command: OperatorCommand) {
-        let (refusal, own) = (self.not_leader(), self.memory());
-        let shared = &mut self.shared;
-        match (&mut self.role, command) {
-            (Role::Leader(leader), OperatorCommand::Transfer(target)) => leader.hand_over(shared, id, target),
-            (Role::Follower(follower), OperatorCommand::UncleanStart) => shared.unclean_start(follower, id),
-            (Role::Follower(follower), OperatorCommand::AcceptCoordinator { .. })
-                if follower.hears_leader(shared) =>
-            {
-                let why = "the group has a leader that is alive: ask that node, or stop it".to_string();
-                shared.effects.push(Effect::Operator { id, result: Err(why) });
-            }
-            (_, OperatorCommand::AcceptCoordinator { heard, gone }) => {
-                shared.accept_coordinator(id, own, &heard, &gone);
-            }
-            (Role::Leader(_), OperatorCommand::UncleanStart) => {
-                let why = "this node leads: there is nothing to start".to_string();
-                shared.effects.push(Effect::Operator { id, result: Err(why) });
-            }
-            (Role::Leader(leader), command) => leader.wish(shared, id, command),
-            _ => {
-                let why = match refusal {
-                    Refusal::NotLeader { leader: Some(leader) } => {
-                        format!("this node does not lead: ask node {leader}")
-                    }
-                    _ => "this node does not lead, and knows of no leader: try again soon".to_string(),
-                };
-                shared.effects.push(Effect::Operator { id, result: Err(why) });
-            }
-        }
-    }
-
     /// Why a replica that does not lead refuses.
     fn not_leader(&self) -> Refusal {
         match &self.role {
@@ -323,21 +291,5 @@ impl Replica {
             }
             role => role,
         };
-    }
-}
-
-/// A replica that has stopped refuses what somebody waits for.
-fn halted_answer(event: Event) -> Option<Effect> {
-    let refusal = Refusal::OutOfService;
-    match event {
-        Event::Propose(proposal) => Some(Effect::Proposed { id: proposal.id, result: Err(refusal) }),
-        Event::Read(read) => Some(Effect::Read { id: read.id, result: Err(refusal) }),
-        Event::AskFate { id, .. } => Some(Effect::Fate { id, result: Err(refusal) }),
-        Event::Operator { id, .. } => {
-            let why =
-                "this replica has stopped, because its data could not be trusted: see its log".to_string();
-            Some(Effect::Operator { id, result: Err(why) })
-        }
-        _ => None,
     }
 }

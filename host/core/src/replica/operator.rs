@@ -1,12 +1,48 @@
-//! The two wishes of an operator that no leader can carry out: starting a history anew.
+//! Commands of an operator: who carries them out, and the two that no leader can, which start a history anew.
 
 use super::coordination::Purpose;
 use super::effect::Effect;
-use super::event::{Memory, RequestId, Seen};
+use super::effect::Refusal;
+use super::event::{Memory, OperatorCommand, RequestId, Seen};
 use super::follower::Follower;
 use super::shared::Shared;
+use super::{Replica, Role};
 use crate::group::{Generation, GroupRecord, Member, MemberKind, NodeId, Nonce, RecordError};
 use crate::ids::Epoch;
+
+impl Replica {
+    pub(super) fn on_operator(&mut self, id: RequestId, command: OperatorCommand) {
+        let (refusal, own) = (self.not_leader(), self.memory());
+        let shared = &mut self.shared;
+        match (&mut self.role, command) {
+            (Role::Leader(leader), OperatorCommand::Transfer(target)) => leader.hand_over(shared, id, target),
+            (Role::Follower(follower), OperatorCommand::UncleanStart) => shared.unclean_start(follower, id),
+            (Role::Follower(follower), OperatorCommand::AcceptCoordinator { .. })
+                if follower.hears_leader(shared) =>
+            {
+                let why = "the group has a leader that is alive: ask that node, or stop it".to_string();
+                shared.effects.push(Effect::Operator { id, result: Err(why) });
+            }
+            (_, OperatorCommand::AcceptCoordinator { heard, gone }) => {
+                shared.accept_coordinator(id, own, &heard, &gone);
+            }
+            (Role::Leader(_), OperatorCommand::UncleanStart) => {
+                let why = "this node leads: there is nothing to start".to_string();
+                shared.effects.push(Effect::Operator { id, result: Err(why) });
+            }
+            (Role::Leader(leader), command) => leader.wish(shared, id, command),
+            _ => {
+                let why = match refusal {
+                    Refusal::NotLeader { leader: Some(leader) } => {
+                        format!("this node does not lead: ask node {leader}")
+                    }
+                    _ => "this node does not lead, and knows of no leader: try again soon".to_string(),
+                };
+                shared.effects.push(Effect::Operator { id, result: Err(why) });
+            }
+        }
+    }
+}
 
 impl Shared {
     /// Everybody else who held committed entries is gone for good: this node goes on with what it has.

@@ -1,6 +1,6 @@
 //! What a replica has in any role: its log, its small state, how far it committed and applied, and the means to speak.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::VecDeque;
 
 use super::coordination::Coordination;
 use super::effect::{Effect, Notice, Rare, Write, WriteId};
@@ -267,37 +267,6 @@ impl Shared {
     pub(super) fn newest_digest(&self) -> Option<(LogIndex, Digest)> {
         self.digests.back().copied()
     }
-
-    // --- Sets that a leader counts with.
-
-    /// Every record that may be the coordinator's current one: the newest seen, and what a swap of this node asked
-    /// for whose end is not known.
-    fn possible_records(&self) -> impl Iterator<Item = &GroupRecord> {
-        let requested = self.coordination.swap.as_ref().map(|swap| &swap.record);
-        let requested = requested.filter(|_| !self.breaks(Mutant::RaiseSetsOnAnswer));
-        let replaced = requested.is_some() && self.breaks(Mutant::CommitBeforeShrink);
-        self.record().filter(|_| !replaced).into_iter().chain(requested)
-    }
-
-    /// The members that may be in the in-sync set: a commit needs each of them. A member may be named twice.
-    pub(super) fn maximal_isr(&self) -> impl Iterator<Item = (NodeId, Incarnation)> {
-        let overtaken = self.coordination.overtaken.isr.iter().copied();
-        self.possible_records().flat_map(|record| named(record, &record.isr)).chain(overtaken)
-    }
-
-    /// The members that may be eligible besides. A member may be named twice.
-    pub(super) fn maximal_elr(&self) -> impl Iterator<Item = (NodeId, Incarnation)> {
-        let overtaken = self.coordination.overtaken.elr.iter().copied();
-        self.possible_records().flat_map(|record| named(record, &record.elr)).chain(overtaken)
-    }
-}
-
-/// The nodes of a set, with the incarnations that the record lists.
-pub(super) fn named<'a>(
-    record: &'a GroupRecord,
-    set: &'a BTreeSet<NodeId>,
-) -> impl Iterator<Item = (NodeId, Incarnation)> + 'a {
-    set.iter().filter_map(|node| record.member(*node)).map(|member| (member.node, member.incarnation))
 }
 
 impl Promise {

@@ -1,15 +1,15 @@
 //! The replica's side of the coordinator: what it showed, what was asked of it, and whether it can be believed.
 
 mod observe;
+mod sets;
 
-use std::collections::BTreeSet;
-
+use self::sets::{Sets, named};
 use super::contradiction::Floor;
 use super::effect::{CoordinatorRequest, Effect};
 use super::event::{MonoTime, RequestId, Seen};
 use super::mutants::Mutant;
-use super::shared::{Shared, named};
-use crate::group::{GroupRecord, Incarnation, LeaseId, NodeId, Nonce};
+use super::shared::Shared;
+use crate::group::{GroupRecord, LeaseId, NodeId, Nonce};
 
 /// What a swap is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -49,13 +49,6 @@ pub(super) struct Swap {
     retry_at: Option<MonoTime>,
     /// At least one attempt went without an answer.
     was_unknown: bool,
-}
-
-/// Members that may be in the in-sync set, or eligible besides.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub(super) struct Sets {
-    pub(super) isr: BTreeSet<(NodeId, Incarnation)>,
-    pub(super) elr: BTreeSet<(NodeId, Incarnation)>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
