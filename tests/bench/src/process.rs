@@ -27,6 +27,10 @@ impl Cpu {
     pub(crate) fn since(self, earlier: Cpu) -> Cpu {
         Cpu { user: self.user - earlier.user, system: self.system - earlier.system }
     }
+
+    pub(crate) fn add(&mut self, other: Cpu) {
+        (self.user, self.system) = (self.user + other.user, self.system + other.system);
+    }
 }
 
 impl Process {
@@ -50,8 +54,7 @@ impl Process {
         for thread in std::fs::read_dir(self.0.join("task"))? {
             // A thread may end in between.
             if let Ok((name, cpu)) = stat(&thread?.path().join("stat")) {
-                let sum = threads.entry(name).or_default();
-                (sum.user, sum.system) = (sum.user + cpu.user, sum.system + cpu.system);
+                threads.entry(name).or_default().add(cpu);
             }
         }
         Ok(threads)

@@ -1,10 +1,10 @@
 //! The apply thread: carries out committed entries in order, and begins snapshots between two of them.
 
 use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use crossbeam_channel::{Receiver, Sender};
 use mortise_core::entry::Entry;
 use mortise_core::group::Generation;
 use mortise_core::ids::LogIndex;

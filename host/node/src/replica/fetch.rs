@@ -4,10 +4,10 @@
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::mpsc::Sender;
 use std::time::Instant;
 
 use anyhow::{Context, ensure};
-use crossbeam_channel::Sender;
 use mortise_core::group::NodeId;
 use mortise_core::replica::SnapshotMeta;
 use mortise_peer::SnapshotSink;

@@ -1,6 +1,7 @@
 //! Reading the log back for followers: on a thread of its own, so that the driver never waits for the disk.
 
-use crossbeam_channel::{Receiver, Sender};
+use std::sync::mpsc::{Receiver, Sender};
+
 use mortise_core::group::NodeId;
 use mortise_core::ids::LogIndex;
 use mortise_core::replica::{Event as CoreEvent, LogEntry, Position, StreamId};

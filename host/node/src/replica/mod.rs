@@ -35,9 +35,9 @@ mod writer;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::mpsc::{SendError, Sender};
 
 use bytes::Bytes;
-use crossbeam_channel::Sender;
 use mortise_core::digest::Digest;
 use mortise_core::ids::{Epoch, GroupId, LogIndex, TenantId};
 use mortise_core::profile::Profile;
@@ -138,8 +138,8 @@ impl Replica {
         if let Err(full) = self.shared.in_flight.reserve(writes.len(), bytes, &self.shared.options) {
             return answers::refuse(&writes, &sink, &WriteError::Overloaded(full));
         }
-        if let Err(error) = self.events.send(Event::Writes(writes, stream, sink))
-            && let Event::Writes(writes, _, sink) = error.into_inner()
+        if let Err(SendError(Event::Writes(writes, _, sink))) =
+            self.events.send(Event::Writes(writes, stream, sink))
         {
             self.shared.in_flight.release(writes.len(), bytes);
             answers::refuse(&writes, &sink, &self.gone());

@@ -1,10 +1,10 @@
 //! Opening a data folder: recovery, replay, and the start of the replica's threads.
 
 use std::sync::atomic::Ordering;
+use std::sync::mpsc::{self, Receiver, SyncSender};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
-use crossbeam_channel::{Receiver, Sender};
 use mortise_core::codec::DecodeError;
 use mortise_core::entry::Stamp;
 use mortise_core::group::{BootId, Incarnation, NodeId, RecordError};
@@ -194,7 +194,7 @@ pub(crate) struct Threads {
 
 struct Running {
     handles: Vec<JoinHandle<()>>,
-    janitor: Sender<()>,
+    janitor: SyncSender<()>,
     db: StateDb,
 }
 
@@ -380,11 +380,11 @@ fn launch(
 ) -> Result<Replica, StartError> {
     // None of these channels has a bound of its own: writes are bounded by `InFlight`, entries by the writes in
     // them, and everything else by its caller waiting for an answer.
-    let (events, event_queue) = crossbeam_channel::unbounded();
-    let (writer_jobs, writer_queue) = crossbeam_channel::unbounded();
-    let (apply_jobs, apply_queue) = crossbeam_channel::unbounded();
-    let (janitor_stop, janitor_stopped) = crossbeam_channel::bounded(0);
-    let (reader_jobs, reader_queue) = crossbeam_channel::unbounded();
+    let (events, event_queue) = mpsc::channel();
+    let (writer_jobs, writer_queue) = mpsc::channel();
+    let (apply_jobs, apply_queue) = mpsc::channel();
+    let (janitor_stop, janitor_stopped) = mpsc::sync_channel(0);
+    let (reader_jobs, reader_queue) = mpsc::channel();
     let (started, waits) = oneshot::channel();
     let seed = getrandom::u64().map_err(StartError::Random)?;
     let inbox = Inbox::new(events.clone());

@@ -1,9 +1,9 @@
 //! What a replica needs of the world beyond its data folder: the other members of its group, and the coordinator.
 
+use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use crossbeam_channel::Sender;
 use mortise_core::group::{BootId, GroupRecord, LeaseId, NodeId, Nonce, RecordError};
 use mortise_core::ids::LogIndex;
 use mortise_core::replica::{

@@ -4,9 +4,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::Sender;
 
 use bytes::Bytes;
-use crossbeam_channel::Sender;
 use mortise_core::digest::Context;
 use mortise_core::ids::{LogIndex, PluginDigest, TenantId};
 use mortise_core::outcome::Outcome;

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::mpsc::{Receiver, Sender};
 use std::time::Instant;
 
-use crossbeam_channel::{Receiver, Sender};
 use mortise_core::ids::LogIndex;
 use mortise_core::replica::{Event as CoreEvent, LogAtInstall, LogEntry, SnapshotMeta, Write, WriteId};
 use mortise_storage::log::{Log, LogRecord, remove_log};
@@ -84,9 +84,10 @@ pub(crate) fn run(
 
 /// The next job. Where none waits, the log first gets its zeros: whoever waits for the last one has its answer.
 fn next(files: &mut Files, jobs: &Receiver<WriterJob>) -> anyhow::Result<WriterJob> {
-    if jobs.is_empty() {
-        files.log.fill_ahead()?;
+    if let Ok(job) = jobs.try_recv() {
+        return Ok(job);
     }
+    files.log.fill_ahead()?;
     // The driver is gone only when the replica stops.
     Ok(jobs.recv().unwrap_or(WriterJob::Stop))
 }

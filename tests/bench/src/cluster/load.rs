@@ -1,5 +1,6 @@
 //! Callers who write, and what it takes.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
@@ -8,7 +9,7 @@ use tokio::task::JoinSet;
 
 use crate::VALUE_BYTES;
 use crate::pipeline::key;
-use crate::process::Process;
+use crate::process::{Cpu, Process};
 use crate::samples::Samples;
 
 /// Where puts go. Clones share connections.
@@ -36,16 +37,30 @@ pub(super) struct Measured {
     seconds: f64,
     servers: f64,
     client: f64,
+    /// Of all servers together, by the name of their threads.
+    threads: BTreeMap<String, Cpu>,
     /// µs.
     pub(super) latencies: Samples,
 }
 
 impl Measured {
     pub(super) fn add(&mut self, other: Self) {
-        let Self { writes, seconds, servers, client, latencies } = other;
+        let Self { writes, seconds, servers, client, threads, latencies } = other;
         (self.writes, self.seconds) = (self.writes + writes, self.seconds + seconds);
         (self.servers, self.client) = (self.servers + servers, self.client + client);
+        threads.into_iter().for_each(|(name, cpu)| self.threads.entry(name).or_default().add(cpu));
         self.latencies.extend(latencies);
+    }
+
+    /// Names of threads of the servers, their CPU time together in µs a write, and how much of it was in the kernel; the
+    /// largest first.
+    pub(super) fn stages(&self) -> Vec<(&str, f64, f64)> {
+        let us = |cpu: &Cpu| cpu.total() / self.writes as f64 * 1e6;
+        let kernel = |cpu: &Cpu| cpu.system / cpu.total().max(f64::MIN_POSITIVE);
+        let stages = self.threads.iter().map(|(name, cpu)| (name.as_str(), us(cpu), kernel(cpu)));
+        let mut stages: Vec<(&str, f64, f64)> = stages.collect();
+        stages.sort_by(|one, two| two.1.total_cmp(&one.1));
+        stages
     }
 
     /// Writes a second.
@@ -75,7 +90,12 @@ pub(super) async fn measure(
     let cpu = || {
         let servers: f64 =
             processes.iter().map(|process| anyhow::Ok(process.cpu()?.total())).sum::<Result<f64>>()?;
-        anyhow::Ok((servers, Process::this().cpu()?.total()))
+        let mut threads = BTreeMap::<String, Cpu>::new();
+        for process in processes {
+            let threads_of = process.threads()?;
+            threads_of.into_iter().for_each(|(name, cpu)| threads.entry(name).or_default().add(cpu));
+        }
+        anyhow::Ok((servers, Process::this().cpu()?.total(), threads))
     };
     let (before, begun) = (cpu()?, Instant::now());
     let mut tasks = JoinSet::new();
@@ -104,5 +124,9 @@ pub(super) async fn measure(
     measured.seconds = begun.elapsed().as_secs_f64();
     let after = cpu()?;
     (measured.servers, measured.client) = (after.0 - before.0, after.1 - before.1);
+    for (name, cpu) in after.2 {
+        let earlier = before.2.get(&name).copied().unwrap_or_default();
+        measured.threads.insert(name, cpu.since(earlier));
+    }
     Ok(measured)
 }

@@ -27,6 +27,8 @@ use load::{Measured, Server};
 
 /// Before anything is measured.
 const WARM_UP: Duration = Duration::from_secs(2);
+/// Threads below this are not listed, in µs a write.
+const LISTED_US: f64 = 0.2;
 /// Of the writer alone, with its window full.
 const WINDOW: usize = 8192;
 /// Commands that are handed to it at once.
@@ -109,6 +111,13 @@ fn tell(report: &mut Report, callers: usize, [writer, unary, etcd]: &[Measured; 
         report.samples(&section, format!("{name}: latency"), &measured.latencies, "µs");
         report.value(&section, format!("{name}: CPU of the servers"), measured.server_us(), "µs/write");
         report.value(&section, format!("{name}: CPU of the client"), measured.client_us(), "µs/write");
+    }
+    for (name, measured) in [("writer", writer), ("unary", unary), ("etcd", etcd)] {
+        let section = format!("{callers} callers, {name}: CPU of the servers by thread");
+        for (thread, us, kernel) in measured.stages().into_iter().filter(|(_, us, _)| *us >= LISTED_US) {
+            let what = format!("{thread} ({:.0} % in the kernel)", kernel * 100.0);
+            report.value(&section, what, us, "µs/write");
+        }
     }
     let section = format!("{callers} callers, ratios to etcd");
     report.value(&section, "writer: throughput", writer.rate() / etcd.rate(), "×");

@@ -119,7 +119,13 @@ fn catch_up(cluster: &mut LocalCluster, load: &Load) -> Result<(Duration, usize)
     let leader = cluster.wait_leader()?;
     let follower = leader % 3 + 1;
     // What it then gets is a snapshot, and the log behind it.
-    cluster.ok_at(leader, &["--timeout", "3600", "snapshot"])?;
+    let begun = Instant::now();
+    while let Err(error) = cluster.ok_at(leader, &["--timeout", "3600", "snapshot"]) {
+        // A state that grows has itself one taken now and then.
+        let is_taken = error.to_string().contains("is being taken already");
+        ensure!(is_taken && begun.elapsed() < PATIENCE, "take a snapshot: {error}");
+        std::thread::sleep(LOOK_EVERY);
+    }
     cluster.node(follower).kill()?;
     wait_gauge(cluster, leader, "isr_members", "the follower is out", |members| members == 2)?;
     cluster.node(follower).wipe()?;

@@ -18,9 +18,9 @@ mod tokens;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use mortise_core::digest::Digest;
 use mortise_core::entry::{Body, COMMANDS_MAX, Command, Entry, SessionChange};
 use mortise_core::group::NodeId;

@@ -3,10 +3,10 @@
 use std::io::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::Sender;
 use std::time::Instant;
 
 use bytes::Bytes;
-use crossbeam_channel::Sender;
 use mortise_core::digest::{Context, Digest, StateDigest, state_digest};
 use mortise_core::group::Generation;
 use mortise_core::ids::{Installation, LogIndex, TenantId};
@@ -196,7 +196,7 @@ fn try_plugin(
 ) -> Result<Result<(), String>, Fault> {
     /// Chunks on their way from `snapshot` to `restore`.
     const PIPE_CHUNKS: usize = 16;
-    let (chunks, incoming) = crossbeam_channel::bounded::<Bytes>(PIPE_CHUNKS);
+    let (chunks, incoming) = std::sync::mpsc::sync_channel::<Bytes>(PIPE_CHUNKS);
     let mut trial = Construction::begin(&shared.db, source.state, TRIAL, id)?;
     let state: Arc<dyn StateReader> = source.view.reader(source.state, tenant.installation, id);
     let context = Context { sequence: tenant.sequence, time: source.applied.time, principal: None };
