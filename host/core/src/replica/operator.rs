@@ -118,8 +118,14 @@ impl Shared {
         let latest = latest.clone().ok_or("the coordinator has not answered yet: try again")?;
         let leader = latest.record.as_ref().and_then(|record| record.leader);
         let believes = |memory: &Memory| memory.seen.as_ref().is_none_or(|seen| is_newer(&latest, seen));
-        // A leader that believes the record may accept it for others who never will, because they remember another one.
-        let leads = leader == Some(own.node);
+        // A leader that believes the record may accept it for others who never will, because they remember another one. But
+        // who remembers a later generation has a history that this one lacks.
+        let shown = latest.record.as_ref().map(|record| record.generation);
+        let is_later = |memory: &Memory| {
+            let record = memory.seen.as_ref().and_then(|seen| seen.record.as_ref());
+            record.map(|record| record.generation) > shown
+        };
+        let leads = leader == Some(own.node) && self.coordination.was_read && !heard.iter().any(is_later);
         if !self.hard.frozen && (!leads || heard.iter().all(believes)) {
             self.coordination.want_read();
             let why = "the coordinator has not contradicted what this node knows: there is nothing to accept. It is read \

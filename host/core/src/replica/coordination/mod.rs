@@ -41,7 +41,7 @@ pub(super) struct Swap {
     pub(super) purpose: Purpose,
     pub(super) record: GroupRecord,
     expected: Option<(u64, Nonce)>,
-    /// Who had answered last when it was decided on.
+    /// Whose answer it was decided on.
     coordinator: Option<u64>,
     /// What was known when it was sent: an answer cannot be older.
     floor: Floor,
@@ -151,14 +151,18 @@ impl Shared {
         } else {
             self.effects.push(Effect::Coordinate(request));
         }
-        let coordinator = self.coordination.latest.as_ref().map(|latest| latest.coordinator);
+        let decided_on = if self.hard.frozen { &self.coordination.latest } else { &self.hard.seen };
+        let coordinator = decided_on.as_ref().map(|seen| seen.coordinator);
         self.coordination.swap =
             Some(Swap { purpose, record, expected, coordinator, floor, retry_at: None, was_unknown: false });
     }
 
     /// An acceptance was decided on what one coordinator showed, and on what the others remembered then. If another one
-    /// answers before it was sent, the operator has to ask again.
+    /// answers before it was sent, the operator has to ask again. Once it was sent, its end is read like that of any swap.
     fn drop_acceptance_of_another(&mut self, coordinator: u64) {
+        if !self.held.iter().any(|(_, effect)| matches!(effect, Effect::Coordinate(_))) {
+            return;
+        }
         let of_another = |swap: &mut Swap| {
             matches!(swap.purpose, Purpose::Accept(_))
                 && swap.coordinator.is_some_and(|other| other != coordinator)
