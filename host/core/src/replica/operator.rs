@@ -113,9 +113,7 @@ impl Shared {
         if self.is_installing() {
             return Err("this node installs a snapshot: try again soon".to_string());
         }
-        // Whoever is frozen does not believe the last answer; for others a late one may be older than what they know.
-        let latest = if self.hard.frozen { &self.coordination.latest } else { &self.hard.seen };
-        let latest = latest.clone().ok_or("the coordinator has not answered yet: try again")?;
+        let latest = self.shown().cloned().ok_or("the coordinator has not answered yet: try again")?;
         let leader = latest.record.as_ref().and_then(|record| record.leader);
         let believes = |memory: &Memory| memory.seen.as_ref().is_none_or(|seen| is_newer(&latest, seen));
         // A leader that believes the record may accept it for others who never will, because they remember another one. But

@@ -151,10 +151,15 @@ impl Shared {
         } else {
             self.effects.push(Effect::Coordinate(request));
         }
-        let decided_on = if self.hard.frozen { &self.coordination.latest } else { &self.hard.seen };
-        let coordinator = decided_on.as_ref().map(|seen| seen.coordinator);
+        let coordinator = self.shown().map(|seen| seen.coordinator);
         self.coordination.swap =
             Some(Swap { purpose, record, expected, coordinator, floor, retry_at: None, was_unknown: false });
+    }
+
+    /// What the coordinator shows at present. Whoever is frozen does not believe the last answer; for others a late one may be
+    /// older than what they know.
+    pub(super) fn shown(&self) -> Option<&Seen> {
+        if self.hard.frozen { self.coordination.latest.as_ref() } else { self.hard.seen.as_ref() }
     }
 
     /// An acceptance was decided on what one coordinator showed, and on what the others remembered then. If another one
