@@ -2,7 +2,7 @@
 
 use super::Follower;
 use crate::entry::Stamp;
-use crate::group::NodeId;
+use crate::group::{Incarnation, NodeId};
 use crate::ids::{Epoch, LogIndex};
 use crate::replica::effect::{Effect, Rare};
 use crate::replica::message::{Body, Fence, LogEntry, Position, StreamId};
@@ -22,13 +22,13 @@ impl Follower {
         if shared.breaks(Mutant::TruncateToCommit) && shared.commit < shared.log.last().index {
             shared.truncate(shared.commit);
         }
-        self.say_last(shared, from, fence, false);
+        self.say_last(shared, from, fence.from, false);
     }
 
-    fn say_last(&self, shared: &mut Shared, to: NodeId, fence: Fence, reinstall: bool) {
-        let answer = shared.fence(fence.from, fence.stream);
+    fn say_last(&self, shared: &mut Shared, to: NodeId, incarnation: Incarnation, reinstall: bool) {
+        let fence = shared.fence(incarnation, self.stream);
         let last = shared.log.last();
-        shared.send_when_saved(to, answer, Body::Last { last, reinstall });
+        shared.send_when_saved(to, fence, Body::Last { last, reinstall });
     }
 
     pub(super) fn on_match(
@@ -62,12 +62,12 @@ impl Follower {
                     fence.epoch, shared.commit
                 ));
             }
-            return self.say_last(shared, from, fence, true);
+            return self.say_last(shared, from, fence.from, true);
         }
         if cut < last.index {
             shared.truncate(cut);
         }
-        self.say_last(shared, from, fence, false);
+        self.say_last(shared, from, fence.from, false);
     }
 
     pub(super) fn on_append(
@@ -84,7 +84,7 @@ impl Follower {
         if !fits || previous.index < shared.log.base().index {
             if self.said.replace(last) != Some(last) {
                 shared.happened(Rare::Rematched);
-                self.say_last(shared, from, fence, false);
+                self.say_last(shared, from, fence.from, false);
             }
             return;
         }
@@ -164,7 +164,7 @@ impl Follower {
         let rebuilds = replace && diverged && reaches_log;
         if meta.last.index <= shared.commit && !reinstalls && !rebuilds {
             shared.happened(Rare::SnapshotDropped);
-            return self.say_last(shared, from, fence, false);
+            return self.say_last(shared, from, fence.from, false);
         }
         let replace = reinstalls || rebuilds;
         shared.fetch = Some(Fetch { meta: meta.clone(), replace, began_in: fence.epoch });
@@ -175,12 +175,11 @@ impl Follower {
     pub(in crate::replica) fn tell_last(&self, shared: &mut Shared) {
         let Some(leader) = self.leader(shared) else { return };
         let Some(to) = shared.record().and_then(|record| record.member(leader)) else { return };
-        if self.stream == StreamId(0) {
-            return;
+        let incarnation = to.incarnation;
+        // Without a stream there is nobody to tell.
+        if self.stream != StreamId(0) {
+            self.say_last(shared, leader, incarnation, false);
         }
-        let last = shared.log.last();
-        let fence = shared.fence(to.incarnation, self.stream);
-        shared.send_when_saved(leader, fence, Body::Last { last, reinstall: false });
     }
 
     /// A snapshot takes the log's place: what was verified is gone.
