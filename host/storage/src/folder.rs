@@ -9,6 +9,7 @@
 //!   snapshots/   snapshot files
 //! ```
 
+use std::cmp::Ordering;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
@@ -33,8 +34,8 @@ const LOCK_FILE: &str = "LOCK";
 /// What the name of a folder that was set aside goes on with.
 const SET_ASIDE: &str = "damaged";
 const MAGIC: &str = "mortise data folder";
-/// The newest format this release writes and reads.
-const VERSION: u32 = 1;
+/// The format this release writes and reads. Version 1 had longer keys in the state database.
+const VERSION: u32 = 2;
 /// A FORMAT file is three short lines. More than this is not one.
 const FORMAT_BYTES_MAX: u64 = 4096;
 
@@ -98,7 +99,21 @@ pub enum FolderError {
         path: PathBuf,
         /// Its version.
         version: u32,
-        /// The newest version known here.
+        /// The version known here.
+        known: u32,
+    },
+    /// Made by a release that is too old.
+    #[error(
+        "{} has data format version {version}, which this release does not read any more (it reads {known}): export \
+         its tenants with the release that wrote it, and import them here into a new folder",
+        path.display()
+    )]
+    TooOld {
+        /// The folder.
+        path: PathBuf,
+        /// Its version.
+        version: u32,
+        /// The version known here.
         known: u32,
     },
 }
@@ -401,8 +416,11 @@ fn read_format(path: &Path) -> Result<(String, Kind), FolderError> {
     }
     let version = lines.next().and_then(|line| line.strip_prefix("version ")?.parse::<u32>().ok());
     let version = version.ok_or_else(|| damaged("its second line is no version"))?;
-    if version > VERSION {
-        return Err(FolderError::TooNew { path: path.to_owned(), version, known: VERSION });
+    let (path, known) = (path.to_owned(), VERSION);
+    match version.cmp(&VERSION) {
+        Ordering::Greater => return Err(FolderError::TooNew { path, version, known }),
+        Ordering::Less => return Err(FolderError::TooOld { path, version, known }),
+        Ordering::Equal => {}
     }
     let id = lines.next().and_then(|line| line.strip_prefix("id "));
     match id {

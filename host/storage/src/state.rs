@@ -5,9 +5,9 @@
 //!   m │ state │ the node's key                              meta: applied index, sessions, tenants …
 //!   e │ state │ the node's key                              effects kept for watchers
 //! ```
-//! Numbers are big endian, so that what belongs together lies together. All three are ranges of *one* fjall
-//! keyspace: a batch then reaches the disk, and after damage falls back, as a whole. Keyspaces of their own would be
-//! flushed apart, and fjall's journal, which ends silently at the first damaged record, could then give back an
+//! Numbers keep their order, so that what belongs together lies together; small ones take one byte. All three are
+//! ranges of *one* fjall keyspace: a batch then reaches the disk, and after damage falls back, as a whole. Keyspaces of
+//! their own would be flushed apart, and fjall's journal, which ends silently at the first damaged record, could then give back an
 //! applied index older than the state it stands for.
 //!
 //! Nothing here is the durable truth: the log is. After a crash or damage the database may be older than what was
@@ -123,8 +123,8 @@ pub struct StateDb {
 }
 
 impl StateDb {
-    /// Most bytes of a plugin's key: fjall's 65,535 without our prefix.
-    pub const KEY_BYTES_MAX: usize = keys::STATE_KEY_BYTES_MAX;
+    /// Most bytes of a plugin's key: fjall's 65,535 less our longest prefix.
+    pub const KEY_BYTES_MAX: usize = keys::OWN_KEY_BYTES_MAX;
 
     /// Opens the database in the folder `path`, and makes it where there is none.
     ///
@@ -240,7 +240,7 @@ impl StateDb {
                 let Some(state) = prefix.state_of(&key) else { break };
                 states.insert(state);
                 let Some(next) = state.0.checked_add(1) else { break };
-                range.start = Bytes::copy_from_slice(&next.to_be_bytes());
+                range.start = Prefix::start_of(StateId(next)).into();
             }
         }
         Ok(states.into_iter().collect())

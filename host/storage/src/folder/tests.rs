@@ -57,13 +57,16 @@ fn an_interrupted_creation_is_taken_up() {
 }
 
 #[test]
-fn a_newer_format_is_refused() {
+fn a_newer_or_older_format_is_refused() {
     let temp = tempfile::tempdir().unwrap();
     DataFolder::open(temp.path()).unwrap();
-    let newer = text(temp.path()).replace("version 1", "version 2");
-    std::fs::write(temp.path().join(FORMAT_FILE), newer).unwrap();
+    let ours = text(temp.path());
+    std::fs::write(temp.path().join(FORMAT_FILE), ours.replace("version 2", "version 3")).unwrap();
     let error = DataFolder::open(temp.path()).unwrap_err();
-    assert!(matches!(error, FolderError::TooNew { version: 2, known: 1, .. }), "{error}");
+    assert!(matches!(error, FolderError::TooNew { version: 3, known: 2, .. }), "{error}");
+    std::fs::write(temp.path().join(FORMAT_FILE), ours.replace("version 2", "version 1")).unwrap();
+    let error = DataFolder::open(temp.path()).unwrap_err();
+    assert!(matches!(error, FolderError::TooOld { version: 1, known: 2, .. }), "{error}");
 }
 
 #[test]

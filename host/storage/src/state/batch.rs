@@ -7,7 +7,7 @@ use fjall::{UserKey, UserValue};
 use mortise_core::ids::{Installation, TenantId};
 use mortise_core::layer::Layer;
 
-use super::keys::{Bounds, Prefix, VALUE_BYTES_MAX};
+use super::keys::{Bounds, OWN_KEY_BYTES_MAX, Prefix, VALUE_BYTES_MAX};
 use super::{StateDb, StateDbError, StateId, failed};
 
 /// Writes to commit at once. A later call overrides what an earlier one wrote to the same key.
@@ -139,8 +139,8 @@ impl StateBatch {
     }
 
     fn write(&mut self, prefix: &Prefix, key: &[u8], value: Option<&[u8]>) -> Result<(), StateDbError> {
-        if key.len() > prefix.key_bytes_max() {
-            return Err(StateDbError::KeyTooLong { bytes: key.len(), max: prefix.key_bytes_max() });
+        if key.len() > OWN_KEY_BYTES_MAX {
+            return Err(StateDbError::KeyTooLong { bytes: key.len(), max: OWN_KEY_BYTES_MAX });
         }
         self.scratch.clear();
         self.scratch.extend_from_slice(prefix.as_bytes());

@@ -14,9 +14,14 @@ const KINDS: [u8; 3] = [EFFECTS, META, STATE];
 const EFFECTS: u8 = b'e';
 const META: u8 = b'm';
 const STATE: u8 = b's';
-const STATE_PREFIX_BYTES: usize = 1 + 3 * 8;
-/// Most bytes of a plugin's key.
-pub(super) const STATE_KEY_BYTES_MAX: usize = KEY_BYTES_MAX - STATE_PREFIX_BYTES;
+/// Most bytes of a number in a key.
+const NUMBER_BYTES_MAX: usize = 1 + 8;
+/// Numbers below this are one byte of a key: all that there are in most folders, and the database compares, copies and
+/// caches short keys faster. A larger number is its bytes, big endian, after one that says how many they are.
+const LARGE: u8 = 248;
+const PREFIX_BYTES_MAX: usize = 1 + 3 * NUMBER_BYTES_MAX;
+/// Most bytes of a key after its prefix, whatever that is: replicas may keep the same in states of other numbers.
+pub(super) const OWN_KEY_BYTES_MAX: usize = KEY_BYTES_MAX - PREFIX_BYTES_MAX;
 /// fjall counts a value's bytes in 32 bits.
 pub(super) const VALUE_BYTES_MAX: usize = u32::MAX as usize;
 
@@ -26,7 +31,7 @@ pub(super) type Bounds = (Bound<Vec<u8>>, Bound<Vec<u8>>);
 /// What a group of keys begins with. Its first byte is a letter, so there is always a key after all of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Prefix {
-    bytes: [u8; STATE_PREFIX_BYTES],
+    bytes: [u8; PREFIX_BYTES_MAX],
     length: usize,
 }
 
@@ -58,18 +63,37 @@ impl Prefix {
 
     /// The state of a key that begins with one of [`kinds`](Self::kinds).
     pub(super) fn state_of(&self, key: &[u8]) -> Option<StateId> {
-        let number = key.get(self.length..self.length + 8)?;
-        Some(StateId(u64::from_be_bytes(number.try_into().ok()?)))
+        let first = *key.get(self.length)?;
+        let Some(more) = first.checked_sub(LARGE) else { return Some(StateId(first.into())) };
+        let bytes = key.get(self.length + 1..)?.get(..usize::from(more) + 1)?;
+        Some(StateId(bytes.iter().fold(0, |number, byte| number << 8 | u64::from(*byte))))
+    }
+
+    /// Where, behind one of [`kinds`](Self::kinds), the keys of this state and those after it begin.
+    pub(super) fn start_of(state: StateId) -> Vec<u8> {
+        Self::meta(state).as_bytes()[1..].to_vec()
     }
 
     fn of(kind: u8, numbers: &[u64]) -> Self {
-        let mut prefix = Self { bytes: [0; STATE_PREFIX_BYTES], length: 1 };
-        prefix.bytes[0] = kind;
+        let mut prefix = Self { bytes: [0; PREFIX_BYTES_MAX], length: 0 };
+        prefix.push(&[kind]);
         for number in numbers {
-            prefix.bytes[prefix.length..prefix.length + 8].copy_from_slice(&number.to_be_bytes());
-            prefix.length += 8;
+            let bytes = number.to_be_bytes();
+            match u8::try_from(*number) {
+                Ok(small) if small < LARGE => prefix.push(&[small]),
+                _ => {
+                    let zeros = (number.leading_zeros() / 8) as usize;
+                    prefix.push(&[LARGE + (7 - zeros) as u8]);
+                    prefix.push(&bytes[zeros..]);
+                }
+            }
         }
         prefix
+    }
+
+    fn push(&mut self, bytes: &[u8]) {
+        self.bytes[self.length..self.length + bytes.len()].copy_from_slice(bytes);
+        self.length += bytes.len();
     }
 
     pub(super) fn len(&self) -> usize {
@@ -80,14 +104,9 @@ impl Prefix {
         &self.bytes[..self.length]
     }
 
-    /// Most bytes that a key may have after this prefix.
-    pub(super) fn key_bytes_max(&self) -> usize {
-        KEY_BYTES_MAX - self.length
-    }
-
     /// The whole key; `None` where it would be too long to be stored.
     pub(super) fn key(&self, key: &[u8]) -> Option<Vec<u8>> {
-        (key.len() <= self.key_bytes_max()).then(|| self.join(key))
+        (key.len() <= OWN_KEY_BYTES_MAX).then(|| self.join(key))
     }
 
     fn join(&self, key: &[u8]) -> Vec<u8> {
@@ -105,7 +124,7 @@ impl Prefix {
         if range.is_empty() {
             return None;
         }
-        let max = self.key_bytes_max();
+        let max = OWN_KEY_BYTES_MAX;
         let start = match range.start.get(..max) {
             Some(cut) if range.start.len() > max => Bound::Excluded(self.join(cut)),
             _ => Bound::Included(self.join(&range.start)),
@@ -138,10 +157,33 @@ mod tests {
     use super::*;
 
     #[test]
+    fn numbers_in_keys_keep_their_order_and_none_begins_another() {
+        let edges = (0..64).flat_map(|bits| [(1u64 << bits) - 1, 1 << bits]);
+        let mut numbers: Vec<u64> = edges.chain([246, 247, 248, 249, u64::MAX]).collect();
+        numbers.sort_unstable();
+        numbers.dedup();
+        let prefixes: Vec<Prefix> = numbers.iter().map(|number| Prefix::meta(StateId(*number))).collect();
+        for pair in prefixes.windows(2) {
+            assert!(pair[0].as_bytes() < pair[1].as_bytes());
+            assert!(!pair[1].as_bytes().starts_with(pair[0].as_bytes()));
+        }
+        let [_, meta, _] = Prefix::kinds();
+        for (number, prefix) in numbers.iter().zip(&prefixes) {
+            assert_eq!(meta.state_of(prefix.as_bytes()), Some(StateId(*number)));
+            assert_eq!(meta.state_of(&prefix.join(b"key")), Some(StateId(*number)));
+        }
+        assert_eq!(prefixes[1].len(), 2);
+        let most = Prefix::state(StateId(u64::MAX), Installation(u64::MAX), TenantId(u64::MAX));
+        assert_eq!(most.len(), PREFIX_BYTES_MAX);
+        assert_eq!(meta.state_of(b"m"), None);
+        assert_eq!(meta.state_of(&[META, LARGE + 1, 7]), None);
+    }
+
+    #[test]
     fn a_bound_longer_than_any_key_is_cut_to_the_same_keys() {
         let prefix = Prefix::meta(StateId(1));
-        let long = vec![7; prefix.key_bytes_max() + 1];
-        let cut = prefix.join(&long[..prefix.key_bytes_max()]);
+        let long = vec![7; OWN_KEY_BYTES_MAX + 1];
+        let cut = prefix.join(&long[..OWN_KEY_BYTES_MAX]);
         let from = KeyRange { start: long.clone().into(), end: None };
         assert_eq!(prefix.bounds(&from).unwrap().0, Bound::Excluded(cut.clone()));
         let to = KeyRange { start: Default::default(), end: Some(long.clone().into()) };
