@@ -190,6 +190,8 @@ pub struct Memory {
     pub seen: Option<Seen>,
     /// How far its log reaches; `None` where the copy was lost, damaged or restored and has no new incarnation yet.
     pub reach: Option<Reach>,
+    /// It does not believe the coordinator, until an operator has decided.
+    pub frozen: bool,
 }
 
 /// How far the log of a copy reaches.

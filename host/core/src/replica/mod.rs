@@ -37,7 +37,8 @@ mod stored;
 mod view;
 
 pub use effect::{
-    CoordinatorRequest, Effect, Fate, LogAtInstall, Notice, Rare, ReadPermit, Refusal, Write, WriteId,
+    CoordinatorRequest, Effect, Expectation, Fate, LogAtInstall, Notice, Rare, ReadPermit, Refusal, Write,
+    WriteId,
 };
 pub use epochs::EpochTable;
 pub use event::{

@@ -1,8 +1,7 @@
 //! Commands of an operator: who carries them out, and the two that no leader can, which start a history anew.
 
 use super::coordination::Purpose;
-use super::effect::Effect;
-use super::effect::Refusal;
+use super::effect::{Effect, Expectation, Refusal};
 use super::event::{Memory, OperatorCommand, RequestId, Seen};
 use super::follower::Follower;
 use super::shared::Shared;
@@ -94,7 +93,9 @@ impl Shared {
             Err(why) => self.effects.push(Effect::Operator { id, result: Err(why) }),
             Ok((record, expected)) => {
                 // The new history fences what the coordinator did with a swap before; until it has begun, it counts.
-                self.overtake_swap();
+                self.overtake_swap(
+                    "an acceptance of the coordinator came in between: look at the group, and ask again",
+                );
                 self.swap_expecting(Purpose::Accept(id), expected, record);
             }
         }
@@ -106,7 +107,7 @@ impl Shared {
         own: Memory,
         heard: &[Memory],
         gone: &[NodeId],
-    ) -> Result<(GroupRecord, Option<(u64, Nonce)>), String> {
+    ) -> Result<(GroupRecord, Expectation), String> {
         let lease = self.coordination.lease.ok_or(
             "this node does not reach the coordinator: mend that, or stop it and declare it gone for good",
         )?;
@@ -115,7 +116,7 @@ impl Shared {
         }
         let latest = self.shown().cloned().ok_or("the coordinator has not answered yet: try again")?;
         let leader = latest.record.as_ref().and_then(|record| record.leader);
-        let believes = |memory: &Memory| memory.seen.as_ref().is_none_or(|seen| is_newer(&latest, seen));
+        let believes = |memory: &Memory| believes(memory, &latest);
         // A leader that believes the record may accept it for others who never will, because they remember another one. But
         // who remembers a later generation has a history that this one lacks.
         let shown = latest.record.as_ref().map(|record| record.generation);
@@ -170,13 +171,16 @@ const UNHEARD_EPOCHS_MAX: u64 = 100_000;
 /// So many jumps are equally probable. Even ten thousand acceptances stay below 2^53, which JSON holds exactly.
 const JUMPS: u64 = 1_000_000;
 
-/// Whether a node that has seen `seen` believes `latest`, or will as soon as it reads it.
-fn is_newer(latest: &Seen, seen: &Seen) -> bool {
+/// Whether a node believes `latest`, or will as soon as it reads it. Who is frozen believes the beginning of a newer
+/// history only, whoever shows what else.
+fn believes(memory: &Memory, latest: &Seen) -> bool {
+    let Some(seen) = &memory.seen else { return true };
     let begins_anew = match (&latest.record, &seen.record) {
         (Some(latest), Some(seen)) => latest.generation > seen.generation && latest.epoch > seen.epoch,
         _ => false,
     };
-    begins_anew || (latest.coordinator == seen.coordinator && latest.mod_revision >= seen.mod_revision)
+    let goes_on = latest.coordinator == seen.coordinator && latest.mod_revision >= seen.mod_revision;
+    begins_anew || (goes_on && !memory.frozen)
 }
 
 /// The newest record that anybody remembers. Newer ones may be forgotten: a record counts when it is read, and is durable

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use super::coordination::Coordination;
-use super::effect::{Effect, Notice, Rare, Write, WriteId};
+use super::effect::{Effect, Expectation, Notice, Rare, Write, WriteId};
 use super::event::{MonoTime, Seen};
 use super::log::Log;
 use super::message::{Body, Fence, LogEntry, Message, Position, StreamId};
@@ -283,8 +283,9 @@ impl Promise {
 
 impl Seen {
     /// What a swap has to expect to replace this.
-    pub(super) fn expectation(&self) -> Option<(u64, crate::group::Nonce)> {
-        self.record.as_ref().map(|record| (self.mod_revision, record.nonce))
+    pub fn expectation(&self) -> Expectation {
+        let record = self.record.as_ref().map(|record| (self.mod_revision, record.nonce));
+        Expectation { coordinator: self.coordinator, record }
     }
 }
 

@@ -115,6 +115,7 @@ impl Replica {
             epoch: shared.hard.highest_epoch(),
             seen: shared.hard.seen.clone(),
             reach: shared.intact.then_some(reach),
+            frozen: shared.hard.frozen,
         }
     }
 

@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use anyhow::Context;
 use mortise_coordination::{Coordinator, Expected, Revision, Seen, SwapOutcome};
-use mortise_core::group::{GroupRecord, NodeId, Nonce};
+use mortise_core::group::{GroupRecord, NodeId};
 use mortise_core::ids::{GroupId, LogIndex};
 use mortise_core::replica::{
-    CoordinatorRequest, Event, Message, Seen as CoreSeen, StreamId, SwapOutcome as CoreOutcome,
+    CoordinatorRequest, Event, Expectation, Message, Seen as CoreSeen, StreamId, SwapOutcome as CoreOutcome,
 };
 use mortise_peer::Peers;
 use tokio::runtime::Handle;
@@ -84,23 +84,26 @@ impl Outside for MemberOutside {
     }
 }
 
-/// Swaps the record. What certainly did not happen is told with the record as it is, however long it takes to read that.
+/// Swaps the record, where the history that this node knows is that of the coordinator that was expected: every answer is
+/// held against it. What certainly did not happen is told with the record as it is, however long it takes to read that.
 async fn swap(
     coordinator: &dyn Coordinator,
     group: GroupId,
-    expected: Option<(u64, Nonce)>,
+    expected: Expectation,
     record: GroupRecord,
     closed: &AtomicBool,
 ) -> CoreOutcome {
-    let expected = match expected {
+    let present = match expected.record {
         None => Expected::Absent,
         Some((revision, nonce)) => Expected::Present { mod_revision: Revision(revision), nonce },
     };
-    match coordinator.swap_group(group, expected, record).await {
-        Ok(SwapOutcome::Applied(seen)) => return CoreOutcome::Applied(to_core(seen)),
-        Ok(SwapOutcome::Refused(seen)) => return CoreOutcome::Refused(to_core(seen)),
-        Ok(SwapOutcome::Unknown) => return CoreOutcome::Unknown,
-        Err(error) => tracing::debug!(%group, %error, "the record was not changed"),
+    if coordinator.known().is_some_and(|known| known.cluster.0 == expected.coordinator) {
+        match coordinator.swap_group(group, present, record).await {
+            Ok(SwapOutcome::Applied(seen)) => return CoreOutcome::Applied(to_core(seen)),
+            Ok(SwapOutcome::Refused(seen)) => return CoreOutcome::Refused(to_core(seen)),
+            Ok(SwapOutcome::Unknown) => return CoreOutcome::Unknown,
+            Err(error) => tracing::debug!(%group, %error, "the record was not changed"),
+        }
     }
     while !closed.load(Ordering::Acquire) {
         match coordinator.read_group(group).await {

@@ -7,8 +7,8 @@ use std::time::Duration;
 use mortise_core::group::{BootId, GroupRecord, LeaseId, NodeId, Nonce, RecordError};
 use mortise_core::ids::LogIndex;
 use mortise_core::replica::{
-    Body, CoordinatorRequest, Event as CoreEvent, HardState, Message, Seen, SessionState, StreamId,
-    SwapOutcome,
+    Body, CoordinatorRequest, Event as CoreEvent, Expectation, HardState, Message, Seen, SessionState,
+    StreamId, SwapOutcome,
 };
 
 use tokio::sync::Semaphore;
@@ -109,10 +109,9 @@ impl Alone {
         Ok(Self { inbox, seen: Mutex::new(seen) })
     }
 
-    fn swap(&self, expected: Option<(u64, Nonce)>, record: GroupRecord) -> SwapOutcome {
+    fn swap(&self, expected: Expectation, record: GroupRecord) -> SwapOutcome {
         let mut seen = lock(&self.seen);
-        let present = seen.record.as_ref().map(|record| (seen.mod_revision, record.nonce));
-        if present != expected {
+        if seen.expectation() != expected {
             return SwapOutcome::Refused(seen.clone());
         }
         seen.revision += 1;

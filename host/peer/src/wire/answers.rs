@@ -19,7 +19,7 @@ const LINKS_MAX: usize = 1024;
 const TEXT_BYTES_MAX: usize = 512;
 
 pub(crate) fn memory_to_wire(memory: Memory) -> v1::MemoryResponse {
-    let Memory { node, epoch, seen, reach } = memory;
+    let Memory { node, epoch, seen, reach, frozen } = memory;
     let encode = |seen: Seen| {
         let mut writer = Writer::default();
         seen.encode(&mut writer);
@@ -29,11 +29,11 @@ pub(crate) fn memory_to_wire(memory: Memory) -> v1::MemoryResponse {
         incarnation: incarnation.0,
         last: position_to_wire(last),
     });
-    v1::MemoryResponse { node: node.0, epoch: epoch.0, seen: seen.map(encode), reach }
+    v1::MemoryResponse { node: node.0, epoch: epoch.0, seen: seen.map(encode), reach, frozen }
 }
 
 pub(crate) fn memory_from_wire(memory: v1::MemoryResponse) -> Result<Memory, BadMessage> {
-    let v1::MemoryResponse { node, epoch, seen, reach } = memory;
+    let v1::MemoryResponse { node, epoch, seen, reach, frozen } = memory;
     let decode = |bytes| {
         let mut reader = Reader::new(bytes);
         let seen = Seen::decode(&mut reader)?;
@@ -43,7 +43,8 @@ pub(crate) fn memory_from_wire(memory: v1::MemoryResponse) -> Result<Memory, Bad
         incarnation: Incarnation(incarnation),
         last: position_from_wire(last),
     });
-    Ok(Memory { node: NodeId(node), epoch: Epoch(epoch), seen: seen.map(decode).transpose()?, reach })
+    let seen = seen.map(decode).transpose()?;
+    Ok(Memory { node: NodeId(node), epoch: Epoch(epoch), seen, reach, frozen })
 }
 
 pub(crate) fn status_to_wire(status: MemberStatus) -> v1::MemberStatusResponse {

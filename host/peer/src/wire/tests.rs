@@ -152,7 +152,7 @@ proptest! {
     }
 
     #[test]
-    fn a_memory_comes_back_as_it_was_sent(node in any::<u64>(), epoch in any::<u64>(), seen in any::<Option<(u64, u64, u64)>>(), reach in any::<Option<(u64, u64, u64)>>()) {
+    fn a_memory_comes_back_as_it_was_sent(node in any::<u64>(), epoch in any::<u64>(), seen in any::<Option<(u64, u64, u64)>>(), reach in any::<Option<(u64, u64, u64)>>(), frozen in any::<bool>()) {
         let seen = seen.map(|(coordinator, revision, mod_revision)| {
             Seen { coordinator, revision, mod_revision, record: None }
         });
@@ -160,7 +160,7 @@ proptest! {
             let last = Position { epoch: Epoch(epoch), index: LogIndex(index) };
             Reach { incarnation: Incarnation(incarnation), last }
         });
-        let memory = Memory { node: NodeId(node), epoch: Epoch(epoch), seen, reach };
+        let memory = Memory { node: NodeId(node), epoch: Epoch(epoch), seen, reach, frozen };
         prop_assert_eq!(memory_from_wire(memory_to_wire(memory.clone())), Ok(memory));
     }
 }

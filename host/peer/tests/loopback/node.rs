@@ -82,7 +82,7 @@ impl Local for Notes {
 
     fn memory(&self, group: GroupId) -> BoxFuture<'_, Result<Memory, Refusal>> {
         let seen = Seen { coordinator: 1, revision: 2, mod_revision: 3, record: None };
-        let memory = Memory { node: self.node, epoch: Epoch(4), seen: Some(seen), reach: None };
+        let memory = Memory { node: self.node, epoch: Epoch(4), seen: Some(seen), reach: None, frozen: true };
         let answer = if group == GROUP { Ok(memory) } else { Err(Refusal::NoSuchGroup(group)) };
         async { answer }.boxed()
     }

@@ -3,15 +3,15 @@
 
 use std::collections::BTreeMap;
 
-use mortise_core::group::{GroupRecord, LeaseId, NodeId, Nonce};
-use mortise_core::replica::{Seen, SwapOutcome};
+use mortise_core::group::{GroupRecord, LeaseId, NodeId};
+use mortise_core::replica::{Expectation, Seen, SwapOutcome};
 
 /// What a node asks for.
 #[derive(Clone, Debug)]
 pub(crate) enum Call {
     Read,
     Swap {
-        expected: Option<(u64, Nonce)>,
+        expected: Expectation,
         record: Box<GroupRecord>,
     },
     /// A lease for the node's session.
@@ -120,9 +120,8 @@ impl Coordinator {
         }
     }
 
-    fn swap(&mut self, expected: Option<(u64, Nonce)>, record: &GroupRecord) -> SwapOutcome {
-        let current = self.record.as_ref().map(|(revision, record)| (*revision, record.nonce));
-        if current != expected {
+    fn swap(&mut self, expected: Expectation, record: &GroupRecord) -> SwapOutcome {
+        if self.seen().expectation() != expected {
             return SwapOutcome::Refused(self.seen());
         }
         self.revision += 1;

@@ -5,7 +5,7 @@ mod sets;
 
 use self::sets::{Sets, named};
 use super::contradiction::Floor;
-use super::effect::{CoordinatorRequest, Effect};
+use super::effect::{CoordinatorRequest, Effect, Expectation};
 use super::event::{MonoTime, RequestId, Seen};
 use super::mutants::Mutant;
 use super::shared::Shared;
@@ -34,15 +34,23 @@ pub(super) enum Purpose {
     Accept(RequestId),
 }
 
+impl Purpose {
+    /// The operator's request that it answers.
+    fn request(self) -> Option<RequestId> {
+        match self {
+            Self::Operator(id) | Self::Unclean(id) | Self::Accept(id) => Some(id),
+            _ => None,
+        }
+    }
+}
+
 /// A swap whose end is not known. There is at most one, and until a higher revision is read it may be applied at any
 /// time: asked for again, it is the same swap.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Swap {
     pub(super) purpose: Purpose,
     pub(super) record: GroupRecord,
-    expected: Option<(u64, Nonce)>,
-    /// Whose answer it was decided on.
-    coordinator: Option<u64>,
+    expected: Expectation,
     /// What was known when it was sent: an answer cannot be older.
     floor: Floor,
     /// No answer came; ask again from then on.
@@ -129,14 +137,16 @@ impl Shared {
 
     /// Asks the coordinator to replace the record that is known by `record`.
     pub(super) fn swap(&mut self, purpose: Purpose, record: GroupRecord) {
-        let expected = self.hard.seen.as_ref().and_then(Seen::expectation);
-        self.swap_expecting(purpose, expected, record);
+        // Whoever makes a new record knows the present one.
+        if let Some(expected) = self.hard.seen.as_ref().map(Seen::expectation) {
+            self.swap_expecting(purpose, expected, record);
+        }
     }
 
     pub(super) fn swap_expecting(
         &mut self,
         purpose: Purpose,
-        expected: Option<(u64, Nonce)>,
+        expected: Expectation,
         mut record: GroupRecord,
     ) {
         self.mutate(&mut record);
@@ -145,15 +155,12 @@ impl Shared {
         if record.epoch > self.hard.promised.epoch {
             self.hard.asked = self.hard.asked.max(record.epoch);
             self.save();
-            // What an operator's wish has overtaken need not be asked for any more.
-            self.unask();
             self.held.push_back((self.saved, Effect::Coordinate(request)));
         } else {
             self.effects.push(Effect::Coordinate(request));
         }
-        let coordinator = self.shown().map(|seen| seen.coordinator);
         self.coordination.swap =
-            Some(Swap { purpose, record, expected, coordinator, floor, retry_at: None, was_unknown: false });
+            Some(Swap { purpose, record, expected, floor, retry_at: None, was_unknown: false });
     }
 
     /// What the coordinator shows at present. Whoever is frozen does not believe the last answer; for others a late one may be
@@ -163,34 +170,37 @@ impl Shared {
     }
 
     /// An acceptance was decided on what one coordinator showed, and on what the others remembered then. If another one
-    /// answers before it was sent, the operator has to ask again. Once it was sent, its end is read like that of any swap.
+    /// answers, it is not asked for any more, and the operator has to decide anew.
     fn drop_acceptance_of_another(&mut self, coordinator: u64) {
-        if !self.held.iter().any(|(_, effect)| matches!(effect, Effect::Coordinate(_))) {
-            return;
+        let of_another = |swap: &Swap| {
+            matches!(swap.purpose, Purpose::Accept(_)) && swap.expected.coordinator != coordinator
+        };
+        if self.coordination.swap.as_ref().is_some_and(of_another) {
+            self.overtake_swap(
+                "another coordinator answers than this was decided on: look at the group, and ask again",
+            );
+            self.coordination.want_read();
         }
-        let of_another = |swap: &mut Swap| {
-            matches!(swap.purpose, Purpose::Accept(_))
-                && swap.coordinator.is_some_and(|other| other != coordinator)
-        };
-        let Some(Swap { purpose: Purpose::Accept(id), .. }) = self.coordination.swap.take_if(of_another)
-        else {
-            return;
-        };
-        self.unask();
-        let why = "the coordinator was restored once more meanwhile: try again".to_string();
-        self.effects.push(Effect::Operator { id, result: Err(why) });
     }
 
     /// A swap that waits for its epoch to be saved is not asked for any more: it was decided on what is no longer so.
-    fn unask(&mut self) {
+    /// Returns whether there was one.
+    fn unask(&mut self) -> bool {
+        let before = self.held.len();
         self.held.retain(|(_, effect)| !matches!(effect, Effect::Coordinate(_)));
+        self.held.len() < before
     }
 
-    /// The swap under way need not be asked for any more. It may have been applied: a leader goes on counting with it.
-    pub(super) fn overtake_swap(&mut self) {
-        if let Some(Swap { record, .. }) = self.coordination.swap.take() {
+    /// The swap under way is not asked for any more; whoever wished for it is told `why`. Once it was asked for it may have
+    /// been applied: a leader goes on counting with it.
+    pub(super) fn overtake_swap(&mut self, why: &str) {
+        let Some(Swap { record, purpose, .. }) = self.coordination.swap.take() else { return };
+        if !self.unask() {
             self.coordination.overtaken.isr.extend(named(&record, &record.isr));
             self.coordination.overtaken.elr.extend(named(&record, &record.elr));
+        }
+        if let Some(id) = purpose.request() {
+            self.effects.push(Effect::Operator { id, result: Err(why.to_string()) });
         }
     }
 

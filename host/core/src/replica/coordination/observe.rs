@@ -71,8 +71,11 @@ impl Shared {
         {
             return self.dropped("a group record that cannot be");
         }
-        self.drop_acceptance_of_another(seen.coordinator);
-        if self.coordination.latest.as_ref().is_none_or(|latest| source != Source::Watch || *latest != seen) {
+        let answer = source != Source::Watch;
+        if answer {
+            self.drop_acceptance_of_another(seen.coordinator);
+        }
+        if self.coordination.latest.as_ref().is_none_or(|latest| answer || *latest != seen) {
             self.coordination.latest = Some(seen.clone());
         }
         let Some(known) = &self.hard.seen else {
@@ -81,7 +84,6 @@ impl Shared {
             }
             return;
         };
-        let answer = source != Source::Watch;
         let newer_history = match (&seen.record, &known.record) {
             (Some(record), Some(known)) => record.generation > known.generation && record.epoch > known.epoch,
             _ => false,
@@ -163,7 +165,7 @@ impl Shared {
                 _ => {}
             }
         }
-        if let Purpose::Operator(id) | Purpose::Unclean(id) | Purpose::Accept(id) = swap.purpose {
+        if let Some(id) = swap.purpose.request() {
             let result = match (applied, swap.was_unknown) {
                 (true, _) => Ok(()),
                 (false, false) => {

@@ -263,6 +263,7 @@ impl Surroundings {
                         epoch: Epoch(dice.near(2)),
                         seen: (!dice.once_in(4)).then(|| self.seen.clone()),
                         reach: (!dice.once_in(4)).then_some(reach),
+                        frozen: dice.once_in(2),
                     }
                 });
                 let heard: Vec<Memory> = heard.collect();
