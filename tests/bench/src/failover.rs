@@ -1,11 +1,13 @@
-//! How long writes stand still: when the leader is killed, when a follower is, when the leadership is handed over. And
-//! how long it takes with a large state until a wiped follower is in sync, and a restarted one serves: see `heavy`.
+//! How long writes stand still: when the leader is killed, when a follower is, when the leadership is handed over; how much
+//! slower they are while a follower comes back; and how long it takes with a large state until a wiped follower is in sync,
+//! and a restarted one serves: see `heavy`.
 //!
 //! Three `mortise serve` processes and an etcd on this machine; clients write one key after the other, without a pause,
 //! through one writer of the client library. What is measured is what they see.
 
 mod heavy;
 
+use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -97,6 +99,15 @@ impl Load {
         gaps.chain(first).max().unwrap_or_else(|| since.elapsed())
     }
 
+    /// The time that 99 of 100 writes took at most which began then, in milliseconds.
+    fn p99(&self, then: Range<Instant>) -> f64 {
+        let noted = self.writes.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut took = Samples::default();
+        let began_then = noted.writes.iter().filter(|(begun, _)| then.contains(begun));
+        began_then.for_each(|(begun, done)| took.add(done.duration_since(*begun).as_secs_f64() * 1e3));
+        took.p99()
+    }
+
     /// How many writes were acknowledged so far.
     fn acknowledged(&self) -> usize {
         self.writes.lock().unwrap_or_else(PoisonError::into_inner).writes.len()
@@ -118,8 +129,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Report> {
     cluster.create_tenant(&arguments.common.plugins(), "kv")?;
     let runtime = Runtime::new()?;
     let load = runtime.block_on(Load::start(&cluster))?;
-    let (mut leader, mut follower, mut transfer) =
-        (Samples::default(), Samples::default(), Samples::default());
+    let [mut leader, mut follower, mut calm, mut returning, mut disturbance, mut transfer] =
+        std::array::from_fn(|_| Samples::default());
     for time in 1..=arguments.times {
         eprintln!("round {time} of {}", arguments.times);
         let killed = cluster.wait_leader()?;
@@ -138,8 +149,14 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Report> {
         cluster.node(killed).kill()?;
         std::thread::sleep(CALM);
         follower.add(load.longest_gap(since).as_secs_f64() * 1e3);
+        let before = load.p99(since - CALM..since);
+        let since = Instant::now();
         cluster.node(killed).start()?;
         cluster.wait_in_sync_while_written()?;
+        let after = load.p99(since..Instant::now());
+        calm.add(before);
+        returning.add(after);
+        disturbance.add(after / before);
 
         let target = (cluster.wait_leader()? % 3 + 1).to_string();
         std::thread::sleep(CALM);
@@ -155,6 +172,10 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Report> {
     report.target(Target::AtMost(1500.0));
     report.samples(section, "follower killed −9: longest time without an acknowledgement", &follower, "ms");
     report.target(Target::AtMost(1000.0));
+    report.samples(section, "p99 of writes before it was killed", &calm, "ms");
+    report.samples(section, "p99 of writes from its start until it is in sync", &returning, "ms");
+    report.samples(section, "the second by the first", &disturbance, "×");
+    report.target(Target::AtMost(2.0));
     report.samples(section, "planned transfer: longest time without an acknowledgement", &transfer, "ms");
     report.target(Target::AtMost(100.0));
     if arguments.state_mb > 0 {

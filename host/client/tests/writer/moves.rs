@@ -243,12 +243,13 @@ async fn a_circle_without_a_leader_is_waited_out_and_does_not_spin() {
     let (a, b) = (group.addresses[0].as_str(), group.addresses[1].as_str());
     group.hint("t", &[(0, b), (1, a)]);
     let tenant = group.tenant(&[0, 1]);
+    let begun = Instant::now();
     let query = tokio::spawn(async move { tenant.query("q").await });
     let writing = write_on(&writer, 1);
-    tokio::time::sleep(Duration::from_millis(1_500)).await;
-    let refusals = group.refusals();
-    // Waits of 10, 20, … 400 ms, at least half of each, and two hops a round.
-    assert!((8..=80).contains(&refusals), "{refusals} refusals in 1.5 s");
+    // Two of them, with two hops a round, and between the rounds waits of 10, 20, … 400 ms, at least half of each.
+    until("they ask again and again", || group.refusals() >= 32).await;
+    let least = Duration::from_millis(5 + 10 + 20 + 40 + 80 + 160 + 200);
+    assert!(begun.elapsed() >= least, "32 refusals in {:?}", begun.elapsed());
     group.lead("t", 1);
     let begun = Instant::now();
     query.await.unwrap().unwrap();
@@ -348,13 +349,12 @@ async fn a_leader_that_dies_in_the_middle_is_followed_by_the_next() {
     group.kill(0);
     // The others believe in it until they elect another.
     until("the client notices", || writer.trouble().is_some()).await;
-    tokio::time::sleep(Duration::from_millis(200)).await;
+    until("the others refuse", || group.refusals() > 0).await;
     group.lead("t", 2);
     let begun = Instant::now();
     writing.await.unwrap();
     assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
     group.check_executed(COUNT);
-    assert!(group.refusals() > 0, "the fault happened");
 }
 
 #[tokio::test]
