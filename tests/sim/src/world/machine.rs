@@ -119,6 +119,8 @@ pub(crate) struct Machine {
     pub(crate) stamp: Stamp,
     /// A fault of the simulation: the chain differs from the group's since then.
     pub(crate) tainted: bool,
+    /// Where it was then, in this process: whoever was told the digest before has nothing to notice until the next entry.
+    tainted_at: Option<Position>,
     registers: BTreeMap<Key, Register>,
     pub(crate) sessions: SessionTable,
 }
@@ -151,9 +153,15 @@ impl Machine {
     /// From here on the chain of digests differs from the group's.
     pub(crate) fn taint(&mut self) {
         self.tainted = true;
+        self.tainted_at = Some(self.at);
         if let Some(byte) = self.digest.0.last_mut() {
             *byte ^= 0xff;
         }
+    }
+
+    /// Whether what differs cannot have been noticed yet.
+    pub(crate) fn differs_unseen(&self) -> bool {
+        self.tainted_at == Some(self.at)
     }
 
     fn chain(&mut self, entry: &LogEntry, applied: &Applied) {
@@ -266,6 +274,7 @@ impl Machine {
             digest: from.digest,
             stamp: from.stamp,
             tainted: from.tainted,
+            tainted_at: None,
             registers: from.registers.clone(),
             sessions,
         })
