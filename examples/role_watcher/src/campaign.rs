@@ -63,7 +63,7 @@ impl Me {
             }
             // There are no stores to be listed by their numbers: the nodes' own do.
             let voters: Vec<_> = self.members.iter().map(|node| (*node, Incarnation(node.0))).collect();
-            let record = GroupRecord::create(&voters, 1, new_nonce()?)?;
+            let record = GroupRecord::create(seen.cluster.0, &voters, 1, new_nonce()?)?;
             return coordinator.swap_group(self.group, Expected::Absent, record).await.map(Some);
         };
         let Some(lease) = coordinator.session().live() else { return Ok(None) };

@@ -3,8 +3,8 @@
 
 use std::sync::Arc;
 
-use mortise_core::group::{BootId, GroupRecord, NodeId};
-use mortise_core::replica::{Expectation, Seen};
+use mortise_core::group::{BootId, GroupRecord, NodeId, Nonce};
+use mortise_core::replica::Seen;
 
 /// A swap on its way.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -51,9 +51,11 @@ impl Coordinator {
     }
 
     /// A swap arrives. Asked for again, it is the same swap.
-    pub fn ask(&mut self, node: NodeId, boot: BootId, expected: Expectation, record: GroupRecord) {
+    pub fn ask(&mut self, node: NodeId, boot: BootId, expected: Option<(u64, Nonce)>, record: GroupRecord) {
         let known = self.swaps.iter().any(|swap| swap.record.nonce == record.nonce);
-        if expected == self.seen().expectation() && !known {
+        let is_meant =
+            record.coordinator == self.identity && expected == Some((self.revision, self.record.nonce));
+        if is_meant && !known {
             self.swaps.push(Swap { node, boot, record: Arc::new(record), unknown: false });
             self.swaps.sort_by_key(|swap| (swap.node, swap.boot, swap.record.nonce));
         }

@@ -50,7 +50,7 @@ impl Group {
         let ids: Vec<NodeId> = (1..=self.bounds.nodes).map(NodeId).collect();
         let voters: Vec<_> = ids.iter().map(|id| (*id, Incarnation(id.0))).collect();
         let nodes = voters.iter().map(|voter| Node::new(*voter, self.bounds.mutant)).collect();
-        let record = match GroupRecord::create(&voters, self.bounds.min_isr, Nonce(1)) {
+        let record = match GroupRecord::create(1, &voters, self.bounds.min_isr, Nonce(1)) {
             Ok(record) => record,
             Err(error) => panic!("the bounds of {} make no group: {error}", self.bounds.name),
         };

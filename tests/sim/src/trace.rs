@@ -3,9 +3,7 @@
 use std::hash::{Hash, Hasher};
 
 use mortise_core::group::{GroupRecord, NodeId};
-use mortise_core::replica::{
-    Body, CoordinatorRequest, Effect, Event, Expectation, LogEntry, Message, Position, Write,
-};
+use mortise_core::replica::{Body, CoordinatorRequest, Effect, Event, LogEntry, Message, Position, Write};
 
 /// A hash that is the same in every run, unlike the standard library's: FNV-1a over words, with a final mix.
 #[derive(Clone, Debug)]
@@ -240,9 +238,8 @@ fn of_effect(effect: &Effect) -> String {
             format!("Write {} {what}", id.0)
         }
         Effect::Coordinate(CoordinatorRequest::Swap { expected, record }) => {
-            let Expectation { coordinator, record: expected } = expected;
             let expected = expected.map(|(revision, nonce)| format!("{revision}/{:04x}", nonce.0 & 0xffff));
-            format!("Swap {expected:?} of coordinator {coordinator} -> {}", of_record(record))
+            format!("Swap {expected:?} -> {}", of_record(record))
         }
         Effect::FetchSnapshot { from, meta } => format!("FetchSnapshot from {from} {}", at(meta.last)),
         Effect::Notice(mortise_core::replica::Notice::Record(record)) => {

@@ -15,6 +15,8 @@ struct Json {
     level: u32,
     epoch: u64,
     generation: u64,
+    #[serde(with = "hex")]
+    coordinator: u64,
     leader: Option<u64>,
     leader_boot: u64,
     #[serde(with = "hex")]
@@ -57,6 +59,7 @@ impl From<&GroupRecord> for Json {
             level: record.level,
             epoch: record.epoch.0,
             generation: record.generation.0,
+            coordinator: record.coordinator,
             leader: record.leader.map(|leader| leader.0),
             leader_boot: record.leader_boot.0,
             leader_lease: record.leader_lease.0,
@@ -85,6 +88,7 @@ impl TryFrom<Json> for GroupRecord {
             level: json.level,
             epoch: Epoch(json.epoch),
             generation: Generation(json.generation),
+            coordinator: json.coordinator,
             leader: json.leader.map(NodeId),
             leader_boot: BootId(json.leader_boot),
             leader_lease: LeaseId(json.leader_lease),
@@ -120,7 +124,7 @@ mod tests {
 
     fn record() -> GroupRecord {
         let voters = [1, 2, 3].map(|node| (NodeId(node), Incarnation(u64::MAX - node)));
-        let created = GroupRecord::create(&voters, 2, Nonce(u64::MAX)).unwrap();
+        let created = GroupRecord::create(1, &voters, 2, Nonce(u64::MAX)).unwrap();
         let elected = created.elect(NodeId(2), Epoch(1), BootId(9), LeaseId(u64::MAX - 1), Nonce(7));
         elected.add(NodeId(4), Nonce(1 << 63)).unwrap()
     }
@@ -138,8 +142,8 @@ mod tests {
 
     #[test]
     fn a_newer_level_is_said_to_be_newer_whatever_else_it_holds() {
-        let error = GroupRecord::read(br#"{"level": 2, "shape": "unheard of"}"#).unwrap_err();
-        assert!(error.contains("level 2, from a newer release"), "{error}");
+        let error = GroupRecord::read(br#"{"level": 3, "shape": "unheard of"}"#).unwrap_err();
+        assert!(error.contains("level 3, from a newer release"), "{error}");
     }
 
     #[test]

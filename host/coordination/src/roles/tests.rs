@@ -8,7 +8,7 @@ use crate::state::Session;
 const GROUP: GroupId = GroupId(1);
 
 fn record() -> GroupRecord {
-    GroupRecord::create(&[1, 2, 3].map(|node| (NodeId(node), Incarnation(node))), 1, Nonce(1)).unwrap()
+    GroupRecord::create(1, &[1, 2, 3].map(|node| (NodeId(node), Incarnation(node))), 1, Nonce(1)).unwrap()
 }
 
 fn led(record: &GroupRecord, node: u64, boot: u64, epoch: u64) -> GroupRecord {

@@ -208,7 +208,7 @@ pub(crate) async fn group(
 /// A record of three voters.
 pub(crate) fn record() -> GroupRecord {
     let voters = [1, 2, 3].map(|node| (NodeId(node), Incarnation(node)));
-    GroupRecord::create(&voters, 2, new_nonce().unwrap()).unwrap()
+    GroupRecord::create(1, &voters, 2, new_nonce().unwrap()).unwrap()
 }
 
 pub(crate) fn applied<T: std::fmt::Debug>(outcome: SwapOutcome<T>) -> Seen<T> {

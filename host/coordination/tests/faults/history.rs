@@ -18,7 +18,7 @@ async fn frozen_until_accepted(etcd: &TestEtcd, node: &Node, before: Known) {
     assert_eq!(found.known_cluster, before.cluster);
     offline(node).await;
     let nonce = mortise_coordination::new_nonce().unwrap();
-    let next = GroupRecord::create(&[(NodeId(1), Incarnation(1))], 1, nonce);
+    let next = GroupRecord::create(1, &[(NodeId(1), Incarnation(1))], 1, nonce);
     for expected in
         [Expected::Absent, Expected::Present { mod_revision: before.revision, nonce: Default::default() }]
     {

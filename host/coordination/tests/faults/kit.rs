@@ -98,7 +98,7 @@ pub(crate) async fn broken(node: &Node) -> mortise_coordination::Broken {
 pub(crate) async fn create(node: &Node) -> Seen<GroupRecord> {
     let nonce = new_nonce().unwrap();
     let voters = [1, 2, 3].map(|node| (NodeId(node), Incarnation(node)));
-    let record = GroupRecord::create(&voters, 1, nonce).unwrap();
+    let record = GroupRecord::create(1, &voters, 1, nonce).unwrap();
     match node.swap_group(GROUP, Expected::Absent, record).await.unwrap() {
         SwapOutcome::Applied(seen) => seen,
         other => panic!("{other:?}"),

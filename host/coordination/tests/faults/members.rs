@@ -192,7 +192,7 @@ async fn a_session_ends_a_ttl_after_the_last_answered_renewal_was_sent() {
 
 fn record() -> GroupRecord {
     let nonce = mortise_coordination::new_nonce().unwrap();
-    GroupRecord::create(&[(NodeId(1), Incarnation(1))], 1, nonce).unwrap()
+    GroupRecord::create(1, &[(NodeId(1), Incarnation(1))], 1, nonce).unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -7,7 +7,7 @@ use super::{BootId, Generation, Incarnation, LeaseId, NodeId, Nonce};
 use crate::ids::Epoch;
 
 /// The format level that this release writes. It rises once every replica supports the next.
-pub const LEVEL: u32 = 1;
+pub const LEVEL: u32 = 2;
 /// Most members of a group: bounds the record, and what every round of a leader costs.
 pub const MEMBERS_MAX: usize = 15;
 
@@ -47,6 +47,9 @@ pub struct GroupRecord {
     pub epoch: Epoch,
     /// Histories are comparable within one generation only.
     pub generation: Generation,
+    /// The coordinator with which the present history began ([`Seen::coordinator`](crate::replica::Seen::coordinator)). Where
+    /// another one shows this record, it was restored, and shows the past.
+    pub coordinator: u64,
     /// Who leads; `None` before the first election, and after the leader lost its copy.
     pub leader: Option<NodeId>,
     /// The leader's process.
@@ -74,7 +77,12 @@ impl GroupRecord {
     /// The record of a new group whose voters are `voters`, all of them in sync because nothing was written yet. Each is
     /// listed under the incarnation that its empty store was made with: a store that is lost before the group is used
     /// does not come back under it, so that the others need not know whether the group was used.
-    pub fn create(voters: &[(NodeId, Incarnation)], min_isr: u32, nonce: Nonce) -> Result<Self, RecordError> {
+    pub fn create(
+        coordinator: u64,
+        voters: &[(NodeId, Incarnation)],
+        min_isr: u32,
+        nonce: Nonce,
+    ) -> Result<Self, RecordError> {
         let nodes: BTreeMap<NodeId, Incarnation> = voters.iter().copied().collect();
         let member = |(node, incarnation): (&NodeId, &Incarnation)| Member {
             node: *node,
@@ -85,6 +93,7 @@ impl GroupRecord {
             level: LEVEL,
             epoch: Epoch(0),
             generation: Generation(1),
+            coordinator,
             leader: None,
             leader_boot: BootId(0),
             leader_lease: LeaseId(0),

@@ -12,7 +12,7 @@ use crate::ids::Epoch;
 impl GroupRecord {
     /// Appends the record.
     pub fn encode(&self, writer: &mut Writer) {
-        writer.count(self.level.into()).count(self.epoch.0).count(self.generation.0);
+        writer.count(self.level.into()).count(self.epoch.0).count(self.generation.0).u64(self.coordinator);
         writer.option_count(self.leader.map(|leader| leader.0));
         writer.count(self.leader_boot.0).count(self.leader_lease.0).count(self.min_isr.into());
         writer.count(self.members.len() as u64);
@@ -32,6 +32,7 @@ impl GroupRecord {
         let level = reader.count32("format level")?;
         let epoch = Epoch(reader.count("epoch")?);
         let generation = Generation(reader.count("generation")?);
+        let coordinator = reader.u64("coordinator")?;
         let leader = reader.option_count("leader")?.map(NodeId);
         let leader_boot = BootId(reader.count("leader's boot")?);
         let leader_lease = LeaseId(reader.count("leader's lease")?);
@@ -49,6 +50,7 @@ impl GroupRecord {
             level,
             epoch,
             generation,
+            coordinator,
             leader,
             leader_boot,
             leader_lease,

@@ -18,6 +18,10 @@ pub(super) enum Source {
     Watch,
 }
 
+/// The record shows the past of another coordinator.
+pub(super) const RESTORED: &str =
+    "the group's history began with another coordinator: this one was restored from a backup";
+
 /// What an answer is, beside what is known.
 pub(super) enum Verdict {
     /// The record has changed since.
@@ -73,6 +77,9 @@ pub(super) fn contradiction(known: &Seen, seen: &Seen, source: Source) -> Verdic
         } else {
             Verdict::Contradicts("the coordinator shows two records of one revision")
         };
+    }
+    if record.coordinator != old.coordinator {
+        return Verdict::Contradicts(RESTORED);
     }
     if record.epoch < old.epoch || record.generation < old.generation {
         return Verdict::Contradicts("the group's record was replaced by an older one");

@@ -154,22 +154,13 @@ pub enum CoordinatorRequest {
     },
     /// Replace the record if it is still the expected one. Answered by [`super::Event::Swapped`].
     Swap {
-        /// What has to be there.
-        expected: Expectation,
-        /// The new record. Its nonce names the swap.
+        /// Revision and nonce of the expected record; `None`: there must be none.
+        expected: Option<(u64, Nonce)>,
+        /// The new record. Its nonce names the swap, its coordinator the only one that may carry it out.
         record: GroupRecord,
     },
     /// Be listed among the group's candidates, or no longer.
     Candidacy(bool),
-}
-
-/// What a swap has to find, or it is refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Expectation {
-    /// The coordinator's own identity: what was decided on the answer of one must not be carried out by another.
-    pub coordinator: u64,
-    /// Revision and nonce of the record; `None`: there must be none.
-    pub record: Option<(u64, Nonce)>,
 }
 
 /// Why something was not done. None of these has taken effect.

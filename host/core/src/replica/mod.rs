@@ -37,8 +37,7 @@ mod stored;
 mod view;
 
 pub use effect::{
-    CoordinatorRequest, Effect, Expectation, Fate, LogAtInstall, Notice, Rare, ReadPermit, Refusal, Write,
-    WriteId,
+    CoordinatorRequest, Effect, Fate, LogAtInstall, Notice, Rare, ReadPermit, Refusal, Write, WriteId,
 };
 pub use epochs::EpochTable;
 pub use event::{
@@ -267,13 +266,16 @@ impl Replica {
                 if let Role::Leader(leader) = role {
                     leader.step_down(shared);
                 }
+                shared.overtake_swap(
+                    "this replica has stopped, and does not learn what becomes of the change: see its log",
+                );
                 shared.refuse_all_reads(Refusal::OutOfService);
                 let why = shared.halted.clone().unwrap_or_default();
                 shared.notice(Notice::Halted(why));
                 Role::Halted
             }
             Role::Follower(follower) if mine && fit && shared.is_established() => {
-                Role::Elected(follower, shared.last_save())
+                Role::Elected(follower, shared.saved)
             }
             Role::Elected(follower, save) if mine && fit => {
                 if shared.is_durable(save) {
@@ -288,7 +290,7 @@ impl Replica {
                 let goes_on = mine && fit;
                 leader.step_down(shared);
                 let follower = Follower::new(shared.now);
-                if goes_on { Role::Elected(follower, shared.last_save()) } else { Role::Follower(follower) }
+                if goes_on { Role::Elected(follower, shared.saved) } else { Role::Follower(follower) }
             }
             role => role,
         };

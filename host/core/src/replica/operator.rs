@@ -1,13 +1,16 @@
 //! Commands of an operator: who carries them out, and the two that no leader can, which start a history anew.
 
 use super::coordination::Purpose;
-use super::effect::{Effect, Expectation, Refusal};
+use super::effect::{Effect, Refusal};
 use super::event::{Memory, OperatorCommand, RequestId, Seen};
 use super::follower::Follower;
 use super::shared::Shared;
 use super::{Replica, Role};
 use crate::group::{Generation, GroupRecord, Member, MemberKind, NodeId, Nonce, RecordError};
 use crate::ids::Epoch;
+
+/// What a swap expects: revision and nonce of the record that it replaces.
+type Expected = Option<(u64, Nonce)>;
 
 impl Replica {
     pub(super) fn on_operator(&mut self, id: RequestId, command: OperatorCommand) {
@@ -46,38 +49,44 @@ impl Replica {
 impl Shared {
     /// Everybody else who held committed entries is gone for good: this node goes on with what it has.
     pub(super) fn unclean_start(&mut self, follower: &Follower, id: RequestId) {
-        let result = self.check_start(follower);
-        let result = result.and_then(|()| match self.record() {
-            Some(record) if record.member(self.me()).is_some() && self.is_established() => Ok(record.clone()),
-            _ => Err("this node is no member of the group, or its copy has no incarnation yet".to_string()),
-        });
-        match result {
+        match self.started_anew(follower) {
             Err(why) => self.effects.push(Effect::Operator { id, result: Err(why) }),
-            Ok(record) => {
-                let epoch = record.epoch.max(self.hard.promised.epoch).next();
-                let (me, boot, nonce) = (self.me(), self.options.boot, self.nonce());
-                let lease = self.coordination.lease.unwrap_or_default();
-                self.swap(Purpose::Unclean(id), record.unclean_start(me, epoch, boot, lease, nonce));
+            Ok((record, expected)) => {
+                self.overtake_swap("an unclean start came in between: look at the group, and ask again");
+                self.swap_expecting(Purpose::Unclean(id), expected, record);
             }
         }
     }
 
-    fn check_start(&self, follower: &Follower) -> Result<(), String> {
+    /// The record that an unclean start begins with, and what it takes the place of.
+    fn started_anew(&mut self, follower: &Follower) -> Result<(GroupRecord, Expected), String> {
         if follower.hears_leader(self) {
             return Err("the group has a leader that is alive".to_string());
         }
-        if self.hard.frozen {
-            return Err(
-                "the group is frozen, because the coordinator contradicts itself: accept the coordinator \
-                        first"
-                    .to_string(),
-            );
+        let lease =
+            self.coordination.lease.ok_or("this node has no session with the coordinator: try again")?;
+        if !self.hard.frozen && self.coordination.swap.is_some() {
+            return Err("a change is under way: try again".to_string());
         }
-        if !self.may_swap() {
-            return Err("this node has no session with the coordinator, or a change is under way: try again"
-                .to_string());
+        let known =
+            self.record().filter(|record| record.member(self.me()).is_some() && self.is_established());
+        let known =
+            known.ok_or("this node is no member of the group, or its copy has no incarnation yet")?.clone();
+        let latest = self.shown().cloned().ok_or("the coordinator has not answered yet: try again")?;
+        let recorded = latest.record.as_ref().map_or(Epoch(0), |record| record.epoch);
+        let epoch = known.epoch.max(self.hard.highest_epoch()).max(recorded);
+        let (me, boot, nonce) = (self.me(), self.options.boot, self.nonce());
+        if !self.hard.frozen {
+            return Ok((known.unclean_start(me, epoch.next(), boot, lease, nonce), latest.expectation()));
         }
-        Ok(())
+        if let Some(leader) = latest.record.as_ref().and_then(|record| record.leader)
+            && leader != me
+            && !latest.is_restored()
+        {
+            return Err(format!("node {leader} leads by the coordinator's record: ask that node"));
+        }
+        let record = known.unclean_start(me, beyond(epoch, nonce), boot, lease, nonce);
+        Ok((begun_with(record, &latest), latest.expectation()))
     }
 
     /// The coordinator was wiped or restored. Builds on the newest record that any member remembers, and begins a new
@@ -107,7 +116,7 @@ impl Shared {
         own: Memory,
         heard: &[Memory],
         gone: &[NodeId],
-    ) -> Result<(GroupRecord, Expectation), String> {
+    ) -> Result<(GroupRecord, Expected), String> {
         let lease = self.coordination.lease.ok_or(
             "this node does not reach the coordinator: mend that, or stop it and declare it gone for good",
         )?;
@@ -117,19 +126,25 @@ impl Shared {
         let latest = self.shown().cloned().ok_or("the coordinator has not answered yet: try again")?;
         let leader = latest.record.as_ref().and_then(|record| record.leader);
         let believes = |memory: &Memory| believes(memory, &latest);
-        // A leader that believes the record may accept it for others who never will, because they remember another one. But
-        // who remembers a later generation has a history that this one lacks.
-        let shown = latest.record.as_ref().map(|record| record.generation);
-        let is_later = |memory: &Memory| {
-            let record = memory.seen.as_ref().and_then(|seen| seen.record.as_ref());
-            record.map(|record| record.generation) > shown
-        };
-        let leads = leader == Some(own.node) && self.coordination.was_read && !heard.iter().any(is_later);
-        if !self.hard.frozen && (!leads || heard.iter().all(believes)) {
+        if !self.hard.frozen {
+            // Whom the record names may accept it for others who froze, and will not believe it by themselves.
             self.coordination.want_read();
-            let why = "the coordinator has not contradicted what this node knows: there is nothing to accept. It is read \
-                       again now: where other nodes are frozen, try again";
-            return Err(why.to_string());
+            let is_named = leader == Some(own.node) && self.coordination.was_read;
+            if !is_named || heard.iter().all(believes) {
+                return Err("the coordinator has not contradicted what this node knows: there is nothing to accept. It is \
+                            read again now: where other nodes are frozen, try again"
+                    .to_string());
+            }
+            // But who remembers a later generation has a history that this one lacks.
+            let shown = latest.record.as_ref().map(|record| record.generation);
+            let generation = |memory: &Memory| Some(memory.seen.as_ref()?.record.as_ref()?.generation);
+            if let Some(later) = heard.iter().find(|memory| generation(memory) > shown) {
+                let (node, me) = (later.node, own.node);
+                return Err(format!(
+                    "node {node} remembers a later history than the coordinator shows: stop node {me}, declare it gone \
+                     for good, and accept on node {node}"
+                ));
+            }
         }
         // A leader that believes the present record has a newer history, or just lost its disk and asks for a new life.
         if let Some(leader) = leader
@@ -148,21 +163,27 @@ impl Shared {
         let known = memories.iter().map(|memory| memory.epoch).max().unwrap_or_default();
         let epoch = newest.epoch.max(recorded).max(known);
         let (me, boot, nonce) = (self.me(), self.options.boot, self.nonce());
-        let epoch = Epoch(epoch.0.saturating_add(jump(nonce)));
-        let mut record = newest.begin_anew(me, epoch, boot, lease, nonce);
-        let generation = latest.record.as_ref().map_or(newest.generation, |other| other.generation);
-        record.generation = Generation(newest.generation.max(generation).0.saturating_add(1));
+        let record = newest.begin_anew(me, beyond(epoch, nonce), boot, lease, nonce);
+        let record = begun_with(record, &latest);
         record.check().map_err(|RecordError(why)| format!("what the members remember cannot be: {why}"))?;
         Ok((record, latest.expectation()))
     }
 }
 
-/// How far above all that is known an accepted history begins. Whoever led may have lost its copy, the coordinator its
+/// The record of a history that begins with the coordinator that shows `latest`, and not with the one before it.
+fn begun_with(mut record: GroupRecord, latest: &Seen) -> GroupRecord {
+    let shown = latest.record.as_ref().map_or(Generation(0), |record| record.generation);
+    record.generation = record.generation.max(Generation(shown.0.saturating_add(1)));
+    record.coordinator = latest.coordinator;
+    record
+}
+
+/// The first epoch of such a history, above all that is known. Whoever led may have lost its copy, the coordinator its
 /// records, and nobody else have heard of it; but its tokens are out there, and a token of an epoch must not name an entry of
 /// another history. So this is more than the leaderships that can have left no trace; and of a history whose very acceptance
 /// left none, the next one is apart by chance.
-fn jump(nonce: Nonce) -> u64 {
-    UNHEARD_EPOCHS_MAX * (1 + nonce.0 % JUMPS)
+fn beyond(known: Epoch, nonce: Nonce) -> Epoch {
+    Epoch(known.0.saturating_add(UNHEARD_EPOCHS_MAX * (1 + nonce.0 % JUMPS)))
 }
 
 /// More leaderships than can go by unheard: one a second for a day.
@@ -174,6 +195,9 @@ const JUMPS: u64 = 1_000_000;
 /// Whether a node believes `latest`, or will as soon as it reads it. Who is frozen believes the beginning of a newer
 /// history only, whoever shows what else.
 fn believes(memory: &Memory, latest: &Seen) -> bool {
+    if latest.is_restored() {
+        return false;
+    }
     let Some(seen) = &memory.seen else { return true };
     let begins_anew = match (&latest.record, &seen.record) {
         (Some(latest), Some(seen)) => latest.generation > seen.generation && latest.epoch > seen.epoch,

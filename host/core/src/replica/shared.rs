@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use super::coordination::Coordination;
-use super::effect::{Effect, Expectation, Notice, Rare, Write, WriteId};
+use super::effect::{Effect, Notice, Rare, Write, WriteId};
 use super::event::{MonoTime, Seen};
 use super::log::Log;
 use super::message::{Body, Fence, LogEntry, Message, Position, StreamId};
@@ -43,6 +43,7 @@ pub(super) struct Shared {
     pub(super) lease_granted_until: MonoTime,
     written: WriteId,
     durable: WriteId,
+    /// The last save.
     pub(super) saved: WriteId,
     /// Messages that speak of a promise which is not durable yet, and a swap whose epoch is not.
     pub(super) held: VecDeque<(WriteId, Effect)>,
@@ -157,11 +158,6 @@ impl Shared {
     /// Everything saved so far is durable.
     pub(super) fn is_saved(&self) -> bool {
         self.durable >= self.saved || self.breaks(Mutant::AnswerBeforePromise)
-    }
-
-    /// The last save.
-    pub(super) fn last_save(&self) -> WriteId {
-        self.saved
     }
 
     pub(super) fn is_durable(&self, write: WriteId) -> bool {
@@ -283,9 +279,13 @@ impl Promise {
 
 impl Seen {
     /// What a swap has to expect to replace this.
-    pub fn expectation(&self) -> Expectation {
-        let record = self.record.as_ref().map(|record| (self.mod_revision, record.nonce));
-        Expectation { coordinator: self.coordinator, record }
+    pub(super) fn expectation(&self) -> Option<(u64, crate::group::Nonce)> {
+        self.record.as_ref().map(|record| (self.mod_revision, record.nonce))
+    }
+
+    /// Whether the record is of the past: its history began with a coordinator that this one was restored from.
+    pub(super) fn is_restored(&self) -> bool {
+        self.record.as_ref().is_some_and(|record| record.coordinator != self.coordinator)
     }
 }
 

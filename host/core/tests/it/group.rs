@@ -24,7 +24,7 @@ fn voter(node: u64) -> (NodeId, Incarnation) {
 /// Nodes 1 to `voters`; node 1 leads epoch 1.
 fn led(voters: u64, min_isr: u32) -> GroupRecord {
     let voters: Vec<_> = (1..=voters).map(voter).collect();
-    let record = GroupRecord::create(&voters, min_isr, Nonce(1)).expect("a group");
+    let record = GroupRecord::create(1, &voters, min_isr, Nonce(1)).expect("a group");
     elect(&record, 1, 1)
 }
 
@@ -47,7 +47,7 @@ fn encoded(record: &GroupRecord) -> bytes::Bytes {
 
 #[test]
 fn a_new_group_has_all_its_voters_in_sync_and_no_leader() {
-    let record = GroupRecord::create(&[voter(3), voter(1)], 2, Nonce(5)).unwrap();
+    let record = GroupRecord::create(1, &[voter(3), voter(1)], 2, Nonce(5)).unwrap();
     check(&record, None, &[1, 3], &[]);
     assert_eq!((record.epoch, record.level, record.nonce), (Epoch(0), LEVEL, Nonce(5)));
     let given: Vec<_> = record.members.iter().map(|member| (member.node.0, member.incarnation.0)).collect();
@@ -68,7 +68,7 @@ fn a_group_that_cannot_be_is_not_created() {
         (&many, 1),
     ];
     for (voters, min_isr) in groups {
-        assert!(GroupRecord::create(voters, min_isr, Nonce(1)).is_err(), "{voters:?} {min_isr}");
+        assert!(GroupRecord::create(1, voters, min_isr, Nonce(1)).is_err(), "{voters:?} {min_isr}");
     }
 }
 

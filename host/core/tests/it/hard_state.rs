@@ -9,7 +9,7 @@ use mortise_core::replica::{HardState, Promise, Seen};
 /// A record with every field in use.
 fn record() -> GroupRecord {
     let voters = [1, 2, 300].map(|node| (NodeId(node), Incarnation(u64::MAX - node)));
-    let record = GroupRecord::create(&voters, 2, Nonce(1)).expect("a group");
+    let record = GroupRecord::create(1, &voters, 2, Nonce(1)).expect("a group");
     let record = record.elect(NodeId(2), Epoch(5), BootId(1000), LeaseId(u64::MAX), Nonce(2));
     let record = record.shrink(&[NodeId(1), NodeId(300)].into(), Nonce(3));
     record.add(NodeId(7), Nonce(u64::MAX)).expect("a member")

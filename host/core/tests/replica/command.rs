@@ -195,10 +195,10 @@ pub(crate) enum Command {
     SessionLost(Node),
     SessionNew(Node),
     BackUp,
-    /// The coordinator goes on from the backup, under another identity unless `same`.
+    /// The coordinator goes on from the backup, under this identity, or under a new one.
     Restore {
-        #[arg(key, optional)]
-        same: bool,
+        #[arg(key)]
+        id: Option<u64>,
     },
     WipeCoordinator,
 

@@ -49,7 +49,7 @@ impl goldenscript::Runner for Story {
             let others: Vec<NodeId> = (voters + 1..=voters + others).map(NodeId).collect();
             let created: Vec<_> = nodes.iter().map(|node| (*node, first_life(*node))).collect();
             let min_isr = min_isr.unwrap_or(nodes.len().min(2) as u32);
-            let record = GroupRecord::create(&created, min_isr, Nonce(1))?;
+            let record = GroupRecord::create(1, &created, min_isr, Nonce(1))?;
             let mut world = World::new(record, &others, options);
             let punctual = nodes.len().saturating_sub(*late);
             nodes.iter().take(punctual).chain(&others).for_each(|node| world.start(*node));
@@ -232,8 +232,8 @@ fn change_coordinator(world: &mut World, told: &Command) -> Result<(), Box<dyn E
         Command::SessionLost(Node(node)) => lose_session(world, *node),
         Command::SessionNew(Node(node)) => world.connect(*node),
         Command::BackUp => world.coordinator.back_up(),
-        Command::Restore { same } => {
-            let id = world.coordinator.id + u64::from(!same);
+        Command::Restore { id } => {
+            let id = id.unwrap_or(world.coordinator.id + 1);
             world.coordinator.restore(id);
             world.tell_record();
         }

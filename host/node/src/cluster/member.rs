@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use anyhow::Context;
 use mortise_coordination::{Coordinator, Expected, Revision, Seen, SwapOutcome};
-use mortise_core::group::{GroupRecord, NodeId};
+use mortise_core::group::{GroupRecord, NodeId, Nonce};
 use mortise_core::ids::{GroupId, LogIndex};
 use mortise_core::replica::{
-    CoordinatorRequest, Event, Expectation, Message, Seen as CoreSeen, StreamId, SwapOutcome as CoreOutcome,
+    CoordinatorRequest, Event, Message, Seen as CoreSeen, StreamId, SwapOutcome as CoreOutcome,
 };
 use mortise_peer::Peers;
 use tokio::runtime::Handle;
@@ -84,21 +84,22 @@ impl Outside for MemberOutside {
     }
 }
 
-/// Swaps the record, where the history that this node knows is that of the coordinator that was expected: every answer is
-/// held against it. What certainly did not happen is told with the record as it is, however long it takes to read that.
+/// Swaps the record. Nothing is sent unless the history that this node knows is that of the coordinator which the record
+/// names: a change that was decided on the answers of another one is out of date. What certainly did not happen is told with
+/// the record as it is, however long it takes to read that.
 async fn swap(
     coordinator: &dyn Coordinator,
     group: GroupId,
-    expected: Expectation,
+    expected: Option<(u64, Nonce)>,
     record: GroupRecord,
     closed: &AtomicBool,
 ) -> CoreOutcome {
-    let present = match expected.record {
+    let expected = match expected {
         None => Expected::Absent,
         Some((revision, nonce)) => Expected::Present { mod_revision: Revision(revision), nonce },
     };
-    if coordinator.known().is_some_and(|known| known.cluster.0 == expected.coordinator) {
-        match coordinator.swap_group(group, present, record).await {
+    if coordinator.known().is_some_and(|known| known.cluster.0 == record.coordinator) {
+        match coordinator.swap_group(group, expected, record).await {
             Ok(SwapOutcome::Applied(seen)) => return CoreOutcome::Applied(to_core(seen)),
             Ok(SwapOutcome::Refused(seen)) => return CoreOutcome::Refused(to_core(seen)),
             Ok(SwapOutcome::Unknown) => return CoreOutcome::Unknown,

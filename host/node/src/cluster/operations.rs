@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use futures::future::join_all;
 use mortise_coordination::{
-    Change, CoordinationError, Expected, History, Interest, Nodes, SwapOutcome, new_nonce, record_of,
+    Change, ClusterId, CoordinationError, Expected, History, Interest, Nodes, SwapOutcome, new_nonce,
+    record_of,
 };
 use mortise_core::group::{GroupRecord, NodeId};
 use mortise_core::ids::GroupId;
@@ -80,10 +81,11 @@ impl Node {
         if group == GroupId(0) {
             return Err(OperationError::Refused("groups are numbered from 1".into()));
         }
-        let mut voters = Vec::new();
+        let (mut voters, mut cluster) = (Vec::new(), ClusterId(0));
         for node in nodes {
-            let record = self.coordinator.read_node(*node).await?.record;
-            let record = record.ok_or_else(|| {
+            let seen = self.coordinator.read_node(*node).await?;
+            cluster = seen.cluster;
+            let record = seen.record.ok_or_else(|| {
                 OperationError::Refused(format!(
                     "node {node} has never been started: start it once, then create the group"
                 ))
@@ -92,7 +94,7 @@ impl Node {
         }
         let majority = u32::try_from(nodes.len() / 2 + 1).unwrap_or(1);
         let min_isr = if min_isr == 0 { majority } else { min_isr };
-        let record = GroupRecord::create(&voters, min_isr, new_nonce()?)
+        let record = GroupRecord::create(cluster.0, &voters, min_isr, new_nonce()?)
             .map_err(|error| OperationError::Refused(error.to_string()))?;
         match self.coordinator.swap_group(group, Expected::Absent, record.clone()).await? {
             SwapOutcome::Applied(_) => {

@@ -7,8 +7,8 @@ use std::time::Duration;
 use mortise_core::group::{BootId, GroupRecord, LeaseId, NodeId, Nonce, RecordError};
 use mortise_core::ids::LogIndex;
 use mortise_core::replica::{
-    Body, CoordinatorRequest, Event as CoreEvent, Expectation, HardState, Message, Seen, SessionState,
-    StreamId, SwapOutcome,
+    Body, CoordinatorRequest, Event as CoreEvent, HardState, Message, Seen, SessionState, StreamId,
+    SwapOutcome,
 };
 
 use tokio::sync::Semaphore;
@@ -90,6 +90,8 @@ pub(crate) struct Alone {
     seen: Mutex<Seen>,
 }
 
+/// What is its own coordinator.
+const OWN_MEMORY: u64 = 0;
 /// The one node of a group without others.
 pub(crate) const ALONE: NodeId = NodeId(1);
 
@@ -99,19 +101,20 @@ impl Alone {
         let seen = match &hard.seen {
             Some(seen) => seen.clone(),
             None => Seen {
-                coordinator: 0,
+                coordinator: OWN_MEMORY,
                 revision: 1,
                 mod_revision: 1,
-                record: Some(GroupRecord::create(&[(ALONE, hard.incarnation)], 1, Nonce(0))?),
+                record: Some(GroupRecord::create(OWN_MEMORY, &[(ALONE, hard.incarnation)], 1, Nonce(0))?),
             },
         };
         inbox.deliver(CoreEvent::Session(SessionState::Live(LeaseId(1))));
         Ok(Self { inbox, seen: Mutex::new(seen) })
     }
 
-    fn swap(&self, expected: Expectation, record: GroupRecord) -> SwapOutcome {
+    fn swap(&self, expected: Option<(u64, Nonce)>, record: GroupRecord) -> SwapOutcome {
         let mut seen = lock(&self.seen);
-        if seen.expectation() != expected {
+        let present = seen.record.as_ref().map(|record| (seen.mod_revision, record.nonce));
+        if present != expected {
             return SwapOutcome::Refused(seen.clone());
         }
         seen.revision += 1;

@@ -109,7 +109,7 @@ async fn create(writer: &Arc<dyn Coordinator>, groups: u64) -> Result<()> {
     let members = [1, 2, 3].map(|node| (NodeId(node), Incarnation(node)));
     for first in (1..=groups).step_by(CREATED_AT_ONCE as usize) {
         let some = (first..=groups.min(first + CREATED_AT_ONCE - 1)).map(|group| async move {
-            let record = GroupRecord::create(&members, 2, new_nonce()?)?;
+            let record = GroupRecord::create(1, &members, 2, new_nonce()?)?;
             match writer.swap_group(GroupId(group), Expected::Absent, record).await? {
                 SwapOutcome::Applied(_) => Ok(()),
                 other => bail!("create group {group}: {other:?}"),

@@ -62,7 +62,7 @@ impl Group {
     /// A group whose first node was elected.
     pub(crate) fn start() -> Result<Self> {
         let voters: Vec<_> = (1..=REPLICAS).map(|node| (NodeId(node), Incarnation(node))).collect();
-        let record = GroupRecord::create(&voters, 2, Nonce(1))?;
+        let record = GroupRecord::create(1, &voters, 2, Nonce(1))?;
         let node = |(node, incarnation): &(NodeId, Incarnation)| Node {
             replica: Replica::new(
                 Options::new(1, GroupId(1), *node, BootId(1), node.0),

@@ -3,15 +3,15 @@
 
 use std::collections::BTreeMap;
 
-use mortise_core::group::{GroupRecord, LeaseId, NodeId};
-use mortise_core::replica::{Expectation, Seen, SwapOutcome};
+use mortise_core::group::{GroupRecord, LeaseId, NodeId, Nonce};
+use mortise_core::replica::{Seen, SwapOutcome};
 
 /// What a node asks for.
 #[derive(Clone, Debug)]
 pub(crate) enum Call {
     Read,
     Swap {
-        expected: Expectation,
+        expected: Option<(u64, Nonce)>,
         record: Box<GroupRecord>,
     },
     /// A lease for the node's session.
@@ -120,8 +120,9 @@ impl Coordinator {
         }
     }
 
-    fn swap(&mut self, expected: Expectation, record: &GroupRecord) -> SwapOutcome {
-        if self.seen().expectation() != expected {
+    fn swap(&mut self, expected: Option<(u64, Nonce)>, record: &GroupRecord) -> SwapOutcome {
+        let current = self.record.as_ref().map(|(revision, record)| (*revision, record.nonce));
+        if current != expected || record.coordinator != self.id {
             return SwapOutcome::Refused(self.seen());
         }
         self.revision += 1;

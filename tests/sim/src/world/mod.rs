@@ -116,7 +116,7 @@ impl World {
             .map(|id| (NodeId(id), Incarnation(random.next().max(1))))
             .collect();
         let voters = &stores[..profile.voters as usize];
-        let record = GroupRecord::create(voters, profile.min_isr, Nonce(random.next()));
+        let record = GroupRecord::create(1, voters, profile.min_isr, Nonce(random.next()));
         let record = record.or_else(|error| Violation::of("record", error.to_string()))?;
         let drift = |random: &mut Random| random.between(0, 2 * DRIFT_MAX.unsigned_abs()) as i64 - DRIFT_MAX;
         let nodes: Vec<Node> =
@@ -155,7 +155,9 @@ impl World {
 
     fn begin(&mut self) {
         for id in self.ids() {
-            let at = self.random.between(0, self.unit / 4);
+            let is_late = self.profile.late_starts > 0 && self.random.chance(self.profile.late_starts);
+            let latest = if is_late { self.profile.length * self.unit } else { self.unit / 4 };
+            let at = self.random.between(0, latest);
             self.at(at, Happening::Start(id));
         }
         for client in 0..self.clients.len() {

@@ -3,9 +3,10 @@
 mod observe;
 mod sets;
 
+pub(super) use self::observe::FROZEN;
 use self::sets::{Sets, named};
 use super::contradiction::Floor;
-use super::effect::{CoordinatorRequest, Effect, Expectation};
+use super::effect::{CoordinatorRequest, Effect};
 use super::event::{MonoTime, RequestId, Seen};
 use super::mutants::Mutant;
 use super::shared::Shared;
@@ -42,6 +43,11 @@ impl Purpose {
             _ => None,
         }
     }
+
+    /// Whether a new history begins with it: that is an operator's decision, which a frozen node carries out, too.
+    pub(super) fn begins_anew(self) -> bool {
+        matches!(self, Self::Unclean(_) | Self::Accept(_))
+    }
 }
 
 /// A swap whose end is not known. There is at most one, and until a higher revision is read it may be applied at any
@@ -50,7 +56,7 @@ impl Purpose {
 pub(super) struct Swap {
     pub(super) purpose: Purpose,
     pub(super) record: GroupRecord,
-    expected: Expectation,
+    expected: Option<(u64, Nonce)>,
     /// What was known when it was sent: an answer cannot be older.
     floor: Floor,
     /// No answer came; ask again from then on.
@@ -137,16 +143,14 @@ impl Shared {
 
     /// Asks the coordinator to replace the record that is known by `record`.
     pub(super) fn swap(&mut self, purpose: Purpose, record: GroupRecord) {
-        // Whoever makes a new record knows the present one.
-        if let Some(expected) = self.hard.seen.as_ref().map(Seen::expectation) {
-            self.swap_expecting(purpose, expected, record);
-        }
+        let expected = self.hard.seen.as_ref().and_then(Seen::expectation);
+        self.swap_expecting(purpose, expected, record);
     }
 
     pub(super) fn swap_expecting(
         &mut self,
         purpose: Purpose,
-        expected: Expectation,
+        expected: Option<(u64, Nonce)>,
         mut record: GroupRecord,
     ) {
         self.mutate(&mut record);
@@ -167,20 +171,6 @@ impl Shared {
     /// older than what they know.
     pub(super) fn shown(&self) -> Option<&Seen> {
         if self.hard.frozen { self.coordination.latest.as_ref() } else { self.hard.seen.as_ref() }
-    }
-
-    /// An acceptance was decided on what one coordinator showed, and on what the others remembered then. If another one
-    /// answers, it is not asked for any more, and the operator has to decide anew.
-    fn drop_acceptance_of_another(&mut self, coordinator: u64) {
-        let of_another = |swap: &Swap| {
-            matches!(swap.purpose, Purpose::Accept(_)) && swap.expected.coordinator != coordinator
-        };
-        if self.coordination.swap.as_ref().is_some_and(of_another) {
-            self.overtake_swap(
-                "another coordinator answers than this was decided on: look at the group, and ask again",
-            );
-            self.coordination.want_read();
-        }
     }
 
     /// A swap that waits for its epoch to be saved is not asked for any more: it was decided on what is no longer so.
@@ -248,8 +238,9 @@ impl Shared {
             coordination.read = Some(PendingRead { request, floor });
             self.effects.push(Effect::Coordinate(CoordinatorRequest::Read { request }));
         }
-        let may_ask = coordination.lease.is_some() && !self.hard.frozen;
-        if let Some(swap) = coordination.swap.as_mut().filter(|_| may_ask)
+        let (has_lease, frozen) = (coordination.lease.is_some(), self.hard.frozen);
+        let may_ask = |swap: &&mut Swap| has_lease && (!frozen || swap.purpose.begins_anew());
+        if let Some(swap) = coordination.swap.as_mut().filter(may_ask)
             && swap.retry_at.take_if(|at| *at <= now).is_some()
         {
             swap.floor = floor;

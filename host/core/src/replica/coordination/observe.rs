@@ -2,13 +2,17 @@
 
 use super::{Purpose, Sets, Swap};
 use crate::group::{GroupRecord, Nonce};
-use crate::replica::contradiction::{Source, Verdict, contradiction};
+use crate::replica::contradiction::{RESTORED, Source, Verdict, contradiction};
 use crate::replica::effect::{Effect, Notice, Rare};
 use crate::replica::event::{Seen, SessionState, SwapOutcome};
 use crate::replica::message::Position;
 use crate::replica::mutants::Mutant;
 use crate::replica::shared::Shared;
 use crate::replica::stored::Promise;
+
+/// Why an operator's change of a group is refused while it is frozen.
+pub(in crate::replica) const FROZEN: &str =
+    "the group is frozen, because the coordinator contradicts itself: see `cluster accept-etcd`";
 
 impl Shared {
     pub(in crate::replica) fn on_session(&mut self, session: SessionState) {
@@ -51,6 +55,16 @@ impl Shared {
                 swap.retry_at = Some(retry_at);
                 self.coordination.want_read();
             }
+            SwapOutcome::Refused(seen) if swap.purpose.begins_anew() => {
+                self.observe(seen, source);
+                // What an operator decided on is no longer so. Where it had been applied, it is settled by now.
+                if self.coordination.swap.as_ref().is_some_and(|swap| swap.record.nonce == nonce) {
+                    self.overtake_swap(
+                        "the coordinator shows something else by now: look at the group, and ask again",
+                    );
+                    self.coordination.want_read();
+                }
+            }
             SwapOutcome::Applied(seen) | SwapOutcome::Refused(seen) => {
                 self.observe(seen, source);
                 // What the answer shows did not settle it: it was stale, or could not be believed.
@@ -72,15 +86,15 @@ impl Shared {
             return self.dropped("a group record that cannot be");
         }
         let answer = source != Source::Watch;
-        if answer {
-            self.drop_acceptance_of_another(seen.coordinator);
-        }
         if self.coordination.latest.as_ref().is_none_or(|latest| answer || *latest != seen) {
             self.coordination.latest = Some(seen.clone());
         }
         let Some(known) = &self.hard.seen else {
-            if seen.record.is_some() {
-                self.learn(seen);
+            match (seen.is_restored(), answer) {
+                (false, _) if seen.record.is_some() => self.learn(seen),
+                (true, true) if !self.hard.frozen => self.freeze(RESTORED),
+                (true, false) => self.coordination.want_read(),
+                _ => {}
             }
             return;
         };
@@ -88,7 +102,7 @@ impl Shared {
             (Some(record), Some(known)) => record.generation > known.generation && record.epoch > known.epoch,
             _ => false,
         };
-        if newer_history && (answer || seen.coordinator == known.coordinator) {
+        if newer_history && !seen.is_restored() && (answer || seen.coordinator == known.coordinator) {
             return self.learn(seen);
         }
         if self.hard.frozen {
@@ -196,6 +210,9 @@ impl Shared {
     /// Stops asking for changes until an operator decides.
     fn freeze(&mut self, why: &str) {
         self.hard.frozen = true;
+        if self.coordination.swap.as_ref().is_some_and(|swap| matches!(swap.purpose, Purpose::Operator(_))) {
+            self.overtake_swap(FROZEN);
+        }
         self.save();
         self.notice(Notice::Frozen(why.to_string()));
     }

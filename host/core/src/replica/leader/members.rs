@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::Leader;
 use crate::group::{GroupRecord, NodeId, RecordError};
-use crate::replica::coordination::Purpose;
+use crate::replica::coordination::{FROZEN, Purpose};
 use crate::replica::effect::Effect;
 use crate::replica::event::{OperatorCommand, RequestId};
 use crate::replica::mutants::Mutant;
@@ -24,9 +24,7 @@ impl Leader {
             return shared.effects.push(Effect::Operator { id, result: Err(why.to_string()) });
         }
         if shared.hard.frozen {
-            let why =
-                "the group is frozen, because the coordinator contradicts itself: see `cluster accept-etcd`";
-            return shared.effects.push(Effect::Operator { id, result: Err(why.to_string()) });
+            return shared.effects.push(Effect::Operator { id, result: Err(FROZEN.to_string()) });
         }
         self.wish = Some(Wish { id, command });
         self.change_members(shared);
@@ -34,6 +32,9 @@ impl Leader {
 
     /// Asks for one change of the record, the most urgent one.
     pub(super) fn change_members(&mut self, shared: &mut Shared) {
+        if let Some(Wish { id, .. }) = self.wish.take_if(|_| shared.hard.frozen) {
+            shared.effects.push(Effect::Operator { id, result: Err(FROZEN.to_string()) });
+        }
         // While the leadership is handed over, the record has to stay as the target knows it.
         if !shared.may_swap() || self.handover.is_some() {
             return;

@@ -3,8 +3,8 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use mortise_core::group::{GroupRecord, LeaseId, NodeId};
-use mortise_core::replica::{Expectation, Seen, SwapOutcome};
+use mortise_core::group::{GroupRecord, LeaseId, NodeId, Nonce};
+use mortise_core::replica::{Seen, SwapOutcome};
 
 /// What becomes of swaps.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -23,7 +23,7 @@ pub(crate) enum SwapMode {
 /// A swap that may still be carried out.
 #[derive(Clone, Debug)]
 struct Request {
-    expected: Expectation,
+    expected: Option<(u64, Nonce)>,
     record: GroupRecord,
 }
 
@@ -69,13 +69,17 @@ impl Coordinator {
     // --- Swaps.
 
     /// A swap is asked for: what the asker is told, and what people read.
-    pub(crate) fn swap(&mut self, expected: Expectation, record: GroupRecord) -> (SwapOutcome, &'static str) {
+    pub(crate) fn swap(
+        &mut self,
+        expected: Option<(u64, Nonce)>,
+        record: GroupRecord,
+    ) -> (SwapOutcome, &'static str) {
         match self.mode {
+            SwapMode::Answered if record.coordinator != self.id => {
+                (SwapOutcome::Refused(self.seen()), "refused, it was meant for another coordinator")
+            }
             SwapMode::Answered => match self.carry_out(expected, record) {
                 true => (SwapOutcome::Applied(self.seen()), "applied"),
-                false if expected.coordinator != self.id => {
-                    (SwapOutcome::Refused(self.seen()), "refused, it was meant for another coordinator")
-                }
                 false => (SwapOutcome::Refused(self.seen()), "refused, another came first"),
             },
             SwapMode::Lost => match self.carry_out(expected, record) {
@@ -101,8 +105,9 @@ impl Coordinator {
             .collect()
     }
 
-    fn carry_out(&mut self, expected: Expectation, record: GroupRecord) -> bool {
-        if self.seen().expectation() != expected {
+    fn carry_out(&mut self, expected: Option<(u64, Nonce)>, record: GroupRecord) -> bool {
+        let current = self.record.as_ref().map(|record| (self.mod_revision, record.nonce));
+        if current != expected || record.coordinator != self.id {
             return false;
         }
         record.check().expect("a record that holds its invariants");
