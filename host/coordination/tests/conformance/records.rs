@@ -22,7 +22,7 @@ pub(crate) async fn a_record_is_created_once(world: World) {
     let read = node.read_group(GROUP).await.unwrap();
     assert_eq!((read.record, read.mod_revision), (created.record, created.mod_revision));
     let text = world.value(&world.key("groups/0001")).await.unwrap();
-    assert!(text.starts_with(r#"{"level":1,"epoch":0"#), "{text}");
+    assert!(text.starts_with(r#"{"level":2,"epoch":0"#), "{text}");
 }
 
 pub(crate) async fn a_swap_compares_revision_and_nonce(world: World) {
@@ -100,7 +100,7 @@ pub(crate) async fn corrupt_values_are_named_and_left_alone(world: World) {
     for (bad, why) in [
         ("no JSON", "not a group record"),
         ("", "not a group record"),
-        (r#"{"level":2,"novelty":true}"#, "from a newer release"),
+        (r#"{"level":3,"novelty":true}"#, "from a newer release"),
         (without_voter.as_str(), "no voter"),
     ] {
         world.put(&key, bad);
