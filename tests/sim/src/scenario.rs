@@ -225,7 +225,7 @@ impl Profile {
             min_isr: min_isr as u32,
             clients: random.between(2, 6) as usize,
             keys: random.between(1, 4),
-            late_starts: if scenario.name == "restored" { 80 } else { 0 },
+            late_starts: if scenario.name == "restored" { 250 } else { 0 },
             think: 900_000 / haste / random.between(4, 16),
             loose: if scenario.name == "ack-leader" { 350 } else { random.below(120) },
             client_loss: troubled(random, 30),
