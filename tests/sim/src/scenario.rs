@@ -162,8 +162,8 @@ pub(crate) struct Profile {
     pub(crate) min_isr: u32,
     pub(crate) clients: usize,
     pub(crate) keys: u64,
-    /// Nodes whose first start comes late, in a thousand.
-    pub(crate) late_starts: u64,
+    /// One node starts for the first time when much has happened already.
+    pub(crate) late_start: bool,
     /// The longest time that a client does nothing, in microseconds.
     pub(crate) think: u64,
     /// Writes with `ack = leader`, in a thousand of all wishes.
@@ -225,7 +225,7 @@ impl Profile {
             min_isr: min_isr as u32,
             clients: random.between(2, 6) as usize,
             keys: random.between(1, 4),
-            late_starts: if scenario.name == "restored" { 250 } else { 0 },
+            late_start: scenario.name == "restored" && random.chance(500),
             think: 900_000 / haste / random.between(4, 16),
             loose: if scenario.name == "ack-leader" { 350 } else { random.below(120) },
             client_loss: troubled(random, 30),

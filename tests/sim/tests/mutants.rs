@@ -14,7 +14,6 @@ use mortise_sim::{Run, Scenario, run};
 /// them: `AnswersUnfenced`, `CommitBeforeStart` and `LostBelowEpoch`; and `MatchOnce`, which does no harm, as the model shows.
 const MUTANTS: &[(Mutant, Option<&str>, u64)] = &[
     (Mutant::LeaseWhileElecting, Some("leases"), 4000),
-    (Mutant::RestoredBelieved, Some("restored"), 4000),
     (Mutant::SessionDeposes, Some("coordinator"), 800),
     (Mutant::LeaseFromAnswer, Some("transfers"), 600),
     (Mutant::CommitBeforeShrink, Some("network"), 50),

@@ -32,8 +32,6 @@ pub enum Mutant {
     AnswersUnfenced,
     /// 19: an older record is believed.
     NeverFreeze,
-    /// A record is believed whichever coordinator its history began with.
-    RestoredBelieved,
     /// An opened stream counts as an acknowledgement.
     OpenAcknowledges,
     /// 3: an append is acknowledged before it is durable.

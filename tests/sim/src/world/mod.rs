@@ -154,9 +154,15 @@ impl World {
     }
 
     fn begin(&mut self) {
-        for id in self.ids() {
-            let is_late = self.profile.late_starts > 0 && self.random.chance(self.profile.late_starts);
-            let latest = if is_late { self.profile.length * self.unit } else { self.unit / 4 };
+        let ids = self.ids();
+        // Not everybody: a record that was lost before anybody saw it does not come back.
+        let late = self.profile.late_start.then(|| self.random.pick(&ids)).flatten();
+        if late.is_some() {
+            // To such a node nothing contradicts what this holds.
+            self.coordinator.make_backup();
+        }
+        for id in ids {
+            let latest = if late == Some(id) { self.profile.length * self.unit } else { self.unit / 4 };
             let at = self.random.between(0, latest);
             self.at(at, Happening::Start(id));
         }

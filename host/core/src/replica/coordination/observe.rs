@@ -86,12 +86,11 @@ impl Shared {
             return self.dropped("a group record that cannot be");
         }
         let answer = source != Source::Watch;
-        let is_restored = seen.is_restored() && !self.breaks(Mutant::RestoredBelieved);
         if self.coordination.latest.as_ref().is_none_or(|latest| answer || *latest != seen) {
             self.coordination.latest = Some(seen.clone());
         }
         let Some(known) = &self.hard.seen else {
-            match (is_restored, answer) {
+            match (seen.is_restored(), answer) {
                 (false, _) if seen.record.is_some() => self.learn(seen),
                 (true, true) if !self.hard.frozen => self.freeze(RESTORED),
                 (true, false) => self.coordination.want_read(),
@@ -103,7 +102,7 @@ impl Shared {
             (Some(record), Some(known)) => record.generation > known.generation && record.epoch > known.epoch,
             _ => false,
         };
-        if newer_history && !is_restored && (answer || seen.coordinator == known.coordinator) {
+        if newer_history && !seen.is_restored() && (answer || seen.coordinator == known.coordinator) {
             return self.learn(seen);
         }
         if self.hard.frozen {
