@@ -138,6 +138,12 @@ impl Log {
         self.tail.front().map_or(self.last.index.next(), |entry| entry.at.index)
     }
 
+    /// The entry at `index`, where it is in memory.
+    pub(super) fn in_memory(&self, index: LogIndex) -> Option<&LogEntry> {
+        let place = index.0.checked_sub(self.tail_first().0)?;
+        self.tail.get(usize::try_from(place).ok()?)
+    }
+
     /// Entries from `first` on out of memory, at least one and no more than `bytes_max` bytes of payload beyond it.
     pub(super) fn recent(&self, first: LogIndex, bytes_max: usize) -> Vec<LogEntry> {
         let skipped = first.0.saturating_sub(self.tail_first().0) as usize;
@@ -148,5 +154,34 @@ impl Log {
             begins || bytes <= bytes_max
         };
         self.tail.iter().skip(skipped).take_while(fits).cloned().collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::group::Incarnation;
+    use crate::ids::Epoch;
+
+    #[test]
+    fn the_newest_entries_are_in_memory() {
+        let mut log = Log::new(&Stored::empty(Incarnation(1)), 3);
+        let at = |index| Position { epoch: Epoch(1), index: LogIndex(index) };
+        let held = |log: &Log| -> Vec<u64> {
+            (0..8).filter(|index| log.in_memory(LogIndex(*index)).is_some()).collect()
+        };
+        assert!(held(&log).is_empty());
+        for index in 1..=5 {
+            let entry = LogEntry { at: at(index), payload: vec![0].into() };
+            log.append(WriteId(index), &[entry], Stamp::default());
+        }
+        assert_eq!(held(&log), [3, 4, 5]);
+        assert!(
+            (3..=5).all(|index| log.in_memory(LogIndex(index)).is_some_and(|entry| entry.at == at(index)))
+        );
+        log.truncate(LogIndex(4));
+        assert_eq!(held(&log), [3, 4]);
+        log.dropped_before(LogIndex(4));
+        assert_eq!(held(&log), [4]);
     }
 }

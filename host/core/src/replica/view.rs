@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::event::{Memory, Reach};
-use super::message::Position;
+use super::message::{LogEntry, Position};
 use super::stored::Promise;
 use super::{Replica, Role};
 use crate::group::{Generation, GroupRecord, Incarnation, NodeId};
@@ -95,6 +95,15 @@ impl Replica {
         let shared = &self.shared;
         let (last, durable) = (shared.log.last(), shared.log.durable());
         Progress { last, durable, commit: shared.commit, applied: shared.applied }
+    }
+
+    /// The entry at `index`, where it is among the newest ones, which are kept in memory: what need not be read back to
+    /// be applied. None where an entry that is to be applied before it is not: who takes what this gives, until it is
+    /// applied, thus holds no more than [`Options::tail_bytes_max`](super::Options::tail_bytes_max) and one entry.
+    pub fn to_apply(&self, index: LogIndex) -> Option<&LogEntry> {
+        let log = &self.shared.log;
+        log.in_memory(self.shared.applied.next())?;
+        log.in_memory(index)
     }
 
     /// What it remembers of the group, and how far its log reaches.

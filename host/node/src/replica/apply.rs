@@ -5,9 +5,11 @@ use std::sync::mpsc::{Receiver, Sender};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
+use bytes::Bytes;
 use mortise_core::entry::Entry;
 use mortise_core::group::Generation;
 use mortise_core::ids::LogIndex;
+use mortise_core::replica::{LogEntry, Position};
 use mortise_storage::StateId;
 use mortise_storage::log::LogReader;
 use tokio::sync::oneshot;
@@ -22,6 +24,8 @@ use super::tables::Tables;
 pub(crate) enum ApplyJob {
     /// The next committed entry.
     Entry(Arc<Entry>),
+    /// The next committed entry, as it lies in the log.
+    Encoded(LogEntry),
     /// The next committed entries are to be read from the log.
     Logged {
         /// The first of them.
@@ -63,6 +67,7 @@ impl Apply {
         while let Ok(job) = jobs.recv() {
             let done = match job {
                 ApplyJob::Entry(entry) => self.entry(&entry),
+                ApplyJob::Encoded(LogEntry { at, payload }) => self.encoded(at, payload),
                 ApplyJob::Logged { first, last } => self.logged(first, last),
                 ApplyJob::Snapshot(generation, reply) => {
                     snapshots.take(SnapshotSource::of(&self.machine.shared), generation, reply);
@@ -98,6 +103,12 @@ impl Apply {
         Ok(self.machine.warm(entry.index)?)
     }
 
+    /// An entry that this replica did not propose.
+    fn encoded(&mut self, at: Position, payload: Bytes) -> anyhow::Result<()> {
+        let entry = Entry::decode(at.epoch, at.index, payload);
+        self.entry(&entry.with_context(|| format!("entry {} of the log", at.index))?)
+    }
+
     /// Entries that this replica did not propose, or not in this life.
     fn logged(&mut self, first: LogIndex, last: LogIndex) -> anyhow::Result<()> {
         let (start, mut reported) = (Instant::now(), Instant::now());
@@ -106,9 +117,7 @@ impl Apply {
             let records = self.log.read(next, READ_BYTES)?;
             anyhow::ensure!(!records.is_empty(), "entry {next} is not in the log");
             for record in records.into_iter().take_while(|record| record.index <= last) {
-                let entry = Entry::decode(record.epoch, record.index, record.payload)
-                    .with_context(|| format!("entry {} of the log", record.index))?;
-                self.entry(&entry)?;
+                self.encoded(Position { epoch: record.epoch, index: record.index }, record.payload)?;
                 next = record.index.next();
             }
             if reported.elapsed() >= REPORT_EVERY {

@@ -114,20 +114,25 @@ impl Driver {
         }
     }
 
-    /// Gives the apply thread the entries up to `up_to`: those proposed here as they are, all others to be read from
-    /// the log.
+    /// Gives the apply thread the entries up to `up_to`: those proposed here as they are, others as they were appended,
+    /// and what is too old for that to be read from the log.
     fn give(&mut self, up_to: LogIndex) {
         self.shared.positions.commit.store(up_to.0, Ordering::Release);
         while self.given < up_to {
             let next = self.given.next();
             let first = self.pending.front().map_or(LogIndex(u64::MAX), |pending| pending.entry.index);
             let place = next.0.checked_sub(first.0).and_then(|place| usize::try_from(place).ok());
-            let job = match place.and_then(|place| self.pending.get(place)) {
-                Some(pending) => {
+            let pending = place.and_then(|place| self.pending.get(place));
+            let job = match (pending, self.core.to_apply(next)) {
+                (Some(pending), _) => {
                     self.given = next;
                     ApplyJob::Entry(pending.entry.clone())
                 }
-                None => {
+                (None, Some(entry)) => {
+                    self.given = next;
+                    ApplyJob::Encoded(entry.clone())
+                }
+                (None, None) => {
                     let before = LogIndex(first.0.saturating_sub(1));
                     self.given = if next < first { up_to.min(before) } else { up_to };
                     ApplyJob::Logged { first: next, last: self.given }
