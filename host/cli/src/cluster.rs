@@ -78,16 +78,17 @@ Nodes notice that etcd is not the one they knew, and freeze: a leader serves on,
 First make sure that the etcd in front of them is the right one, and that it was restored under a new
 --initial-cluster-token. Then run this command against every node (--admin-endpoint names one, and only one), without --group; and at
 last with --group, for each group, against its leader, where one serves, else against the member whose log is furthest: a refusal
-names it. It begins a new history with the newest record that the members remember, 100,000 epochs higher. Every member has to be
-heard, or declared gone with --gone. Create no tenant before all groups are back: their leaders
-enter the names of theirs in etcd again.";
+names it. It begins a new history with the newest record that the members remember, in an epoch far above all that they know of.
+Every member has to be heard, or declared gone with --gone; too few of them, and `cluster unclean-start` is what is left. Create no
+tenant before all groups are back: their leaders enter the names of theirs in etcd again.";
 
 const UNCLEAN: &str = "\
 Start a group with what one node has, although others had more.
 
 For the day when every member that had all acknowledged writes is gone for good. The node that is called (--admin-endpoint
 names it, and no other) begins a new history with what it has: acknowledged writes that it missed are lost. Members that come back later follow the new
-history; what they had beyond it is kept aside in their folders.";
+history; what they had beyond it is kept aside in their folders. Where etcd was wiped or restored, too, accept that first, with
+`cluster accept-etcd` without --group, on this node.";
 
 /// Runs one.
 pub(crate) async fn run(command: ClusterCommand, context: &Context) -> anyhow::Result<()> {

@@ -22,8 +22,6 @@ use crate::report::{Report, Target};
 use crate::samples::Samples;
 use crate::{Common, cluster_of_release};
 
-/// Writes in flight.
-const CALLERS: usize = 16;
 /// How long writes go well before and after each fault.
 const CALM: Duration = Duration::from_millis(1500);
 
@@ -35,6 +33,9 @@ pub(crate) struct Arguments {
     /// How often each fault is brought about
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=1000))]
     times: u64,
+    /// How many callers write, each its next when the last is acknowledged
+    #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    callers: u16,
     /// Megabytes of state of which a wiped follower is brought in sync, and with which a node is started again; 0: neither.
     /// Takes about twenty times as much disk
     #[arg(long, default_value_t = 1024, value_parser = clap::value_parser!(u64).range(0..=100_000))]
@@ -58,12 +59,12 @@ struct Noted {
 }
 
 impl Load {
-    async fn start(cluster: &LocalCluster) -> Result<Self> {
+    async fn start(cluster: &LocalCluster, callers: u16) -> Result<Self> {
         let options = Options { endpoints: parse_endpoints(&cluster.endpoints())?, ..Options::default() };
         let tenant = Client::connect(&options).await?.tenant("kv");
         let writer = tenant.writer(WriterOptions::default()).await?;
         let writes = Arc::new(Mutex::new(Noted::default()));
-        let tasks = (0..CALLERS).map(|caller| {
+        let tasks = (0..callers).map(|caller| {
             let (kv, writes) = (Kv::with_writer(tenant.clone(), writer.clone()), writes.clone());
             tokio::spawn(async move {
                 for number in 0u64.. {
@@ -128,7 +129,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Report> {
     let mut cluster = LocalCluster::start(&Setup { settings, ..cluster_of_release(folder.path())? })?;
     cluster.create_tenant(&arguments.common.plugins(), "kv")?;
     let runtime = Runtime::new()?;
-    let load = runtime.block_on(Load::start(&cluster))?;
+    let load = runtime.block_on(Load::start(&cluster, arguments.callers))?;
     let [mut leader, mut follower, mut calm, mut returning, mut disturbance, mut transfer] =
         std::array::from_fn(|_| Samples::default());
     for time in 1..=arguments.times {
@@ -167,7 +168,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Report> {
     }
     runtime.block_on(load.stop())?;
     let mut report = Report::default();
-    let section = "three nodes on this machine, 16 writes in flight";
+    let section = format!("three nodes on this machine, {} callers", arguments.callers);
+    let section = section.as_str();
     report.samples(section, "leader killed −9, to the first acknowledged write", &leader, "ms");
     report.target(Target::AtMost(1500.0));
     report.samples(section, "follower killed −9: longest time without an acknowledgement", &follower, "ms");
@@ -179,7 +181,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Report> {
     report.samples(section, "planned transfer: longest time without an acknowledgement", &transfer, "ms");
     report.target(Target::AtMost(100.0));
     if arguments.state_mb > 0 {
-        heavy::run(&mut cluster, &runtime, &mut report, (arguments.state_mb, arguments.entries))?;
+        heavy::run(&mut cluster, &runtime, &mut report, arguments)?;
     }
     Ok(report)
 }

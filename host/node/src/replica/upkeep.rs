@@ -93,7 +93,7 @@ impl Upkeep {
         self.expiring_sessions = false;
     }
 
-    /// Whether enough log has gathered since the last snapshot. True once, until that snapshot is complete.
+    /// Whether enough log has gathered since the last snapshot. True once, until the log has been cut behind that snapshot.
     pub(crate) fn wants_snapshot(&mut self) -> bool {
         let every = self.shared.options.snapshot_log_bytes;
         let log = self.shared.positions.log_bytes.load(Ordering::Relaxed);
@@ -103,12 +103,15 @@ impl Upkeep {
         wanted
     }
 
-    /// The snapshot asked for is complete, or failed.
-    pub(crate) fn snapshotted(&mut self, complete: bool) {
+    /// A snapshot failed: the next one is taken later.
+    pub(crate) fn snapshot_failed(&mut self) {
         self.snapshot_asked = false;
-        if !complete {
-            self.snapshot_next = Instant::now() + SNAPSHOT_RETRY;
-        }
+        self.snapshot_next = Instant::now() + SNAPSHOT_RETRY;
+    }
+
+    /// The log was cut behind a snapshot: what it holds from now on counts for the next one.
+    pub(crate) fn log_dropped(&mut self) {
+        self.snapshot_asked = false;
     }
 
     /// Looks at free disk now and then.

@@ -60,6 +60,27 @@ async fn a_snapshot_lets_the_log_go_and_rebuilds_a_lost_state() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn after_a_snapshot_enough_log_has_to_gather_for_the_next() {
+    let mut node = Node::new();
+    node.options.segment_bytes = 64 << 10;
+    node.options.snapshot_log_bytes = 512 << 10;
+    let (replica, tenant) = node.start_kv().await;
+    let value = "v".repeat(2_000);
+    let mut taken = vec![];
+    while taken.len() < 4 {
+        put_ok(&replica, tenant, &format!("k{}", taken.len()), &value).await;
+        let index = replica.status().snapshot_index;
+        if index > 0 && taken.last() != Some(&index) {
+            taken.push(index);
+        }
+        assert!(replica.status().applied_index < 5_000, "{taken:?}");
+    }
+    replica.shutdown().await;
+    // 256 entries of 2 KB, less the segment that is kept; what was written while one was taken counts for the next.
+    assert!(taken.windows(2).all(|pair| pair[1] - pair[0] > 64), "{taken:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn with_the_state_and_every_snapshot_gone_the_start_says_what_is_missing() {
     let mut node = Node::new();
     node.options.segment_bytes = 64 << 10;

@@ -18,7 +18,7 @@ use mortise_client::{
 use mortise_cluster_kit::{LocalCluster, copy_folder};
 use tokio::runtime::Runtime;
 
-use super::Load;
+use super::{Arguments, Load};
 use crate::report::{Report, Target};
 
 /// Bytes of a value of the large state.
@@ -43,25 +43,26 @@ pub(super) fn segment_bytes(state_mb: u64) -> u64 {
     (state_mb << 20 >> 4).clamp(1 << 20, 64 << 20)
 }
 
-/// Measures both, with a kv state of `state_mb` megabytes and so many `entries` to apply.
+/// Measures both.
 pub(super) fn run(
     cluster: &mut LocalCluster,
     runtime: &Runtime,
     report: &mut Report,
-    (state_mb, entries): (u64, u64),
+    arguments: &Arguments,
 ) -> Result<()> {
+    let Arguments { callers, state_mb, entries, .. } = *arguments;
     let tenant = runtime.block_on(tenant(&cluster.endpoints()))?;
     runtime.block_on(fill(&tenant, state_mb))?;
     let section = format!("three nodes on this machine, a state of {state_mb} MB");
-    let load = runtime.block_on(Load::start(cluster))?;
+    let load = runtime.block_on(Load::start(cluster, callers))?;
     let (took, acknowledged) = catch_up(cluster, &load)?;
     runtime.block_on(load.stop())?;
     let rate = state_mb as f64 / took.as_secs_f64();
-    report.value(&section, "wiped follower, until it is in sync, while 16 callers write", rate, "MB/s");
+    report.value(&section, "wiped follower, until it is in sync, while callers write", rate, "MB/s");
     report.target(Target::AtLeast(CATCH_UP));
     report.value(&section, "the same, as time", took.as_secs_f64(), "s");
     report.value(&section, "writes acknowledged meanwhile", acknowledged as f64, "writes");
-    let (took, unapplied) = restart(cluster, runtime, &tenant, entries)?;
+    let (took, unapplied) = restart(cluster, runtime, &tenant, (callers, entries))?;
     report.value(&section, "restart, until it shows the newest write", took.as_secs_f64(), "s");
     report.target(Target::AtMost(RESTART));
     report.value(&section, "entries that it had to apply", unapplied as f64, "entries");
@@ -144,7 +145,7 @@ fn restart(
     cluster: &mut LocalCluster,
     runtime: &Runtime,
     tenant: &Tenant,
-    entries: u64,
+    (callers, entries): (u16, u64),
 ) -> Result<(Duration, u64)> {
     let node = cluster.wait_leader()? % 3 + 1;
     eprintln!("copy the state of a follower, and write {entries} entries behind it");
@@ -154,7 +155,7 @@ fn restart(
     let older = state.with_file_name("state.older");
     copy_folder(&state, &older)?;
     cluster.node(node).start()?;
-    let load = runtime.block_on(Load::start(cluster))?;
+    let load = runtime.block_on(Load::start(cluster, callers))?;
     let mut progress = Progress::new("write entries");
     wait_gauge(cluster, node, "applied_index", "entries", |applied| {
         progress.tell(applied.saturating_sub(copied), entries);

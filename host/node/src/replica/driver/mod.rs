@@ -269,7 +269,12 @@ impl Driver {
         match event {
             Event::Writes(writes, stream, sink) => self.writes(writes, stream, &sink),
             Event::Propose(epoch, make, reply) => self.propose(epoch, make, reply),
-            Event::Outside(event) => self.step(event),
+            Event::Outside(event) => {
+                if matches!(event, CoreEvent::LogDropped { .. }) {
+                    self.upkeep.log_dropped();
+                }
+                self.step(event);
+            }
             Event::Message(from, message, _room) => self.step(CoreEvent::Message { from, message }),
             Event::Read(freshness, deadline, reply) => {
                 let id = self.next_request();
@@ -425,13 +430,12 @@ impl Driver {
     }
 
     fn snapshotted(&mut self, state: StateId, meta: Option<SnapshotMeta>) {
-        self.upkeep.snapshotted(meta.is_some());
-        if let Some(meta) = meta.filter(|_| state == self.state) {
-            let index = meta.last.index;
-            self.step(CoreEvent::SnapshotTaken(meta));
-            // The writer is gone only when the replica stops.
-            let _ = self.channels.writer.send(WriterJob::DropBelow(index.next()));
-        }
+        // One of a state that a snapshot has replaced since is of no use either.
+        let Some(meta) = meta.filter(|_| state == self.state) else { return self.upkeep.snapshot_failed() };
+        let index = meta.last.index;
+        self.step(CoreEvent::SnapshotTaken(meta));
+        // The writer is gone only when the replica stops.
+        let _ = self.channels.writer.send(WriterJob::DropBelow(index.next()));
     }
 
     pub(super) fn take_snapshot(&mut self, reply: Option<SnapshotReply>) {
