@@ -8,8 +8,8 @@ use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
-use mortise_etcd_kit::{Release, Setup, TestEtcd};
-use rustix::process::{Pid, Signal, kill_process};
+use mortise_etcd_kit::{Release, Setup, TestEtcd, freeze};
+use rustix::process::Pid;
 
 /// A TTL of 2 s, that etcd may take up to 2 s longer to notice; and a machine that does other work.
 const SOON: Duration = Duration::from_secs(30);
@@ -50,11 +50,6 @@ impl Watcher {
         }
     }
 
-    fn signal(&self, signal: Signal) {
-        let pid = Pid::from_child(&self.process);
-        kill_process(pid, signal).unwrap();
-    }
-
     /// Epochs in which it said that it leads.
     fn led(&mut self) -> Vec<u64> {
         self.printed.extend(self.lines.try_iter());
@@ -92,13 +87,13 @@ fn a_killed_leader_is_followed_and_returns_as_a_follower() {
     second.says(&["became-follower at start", "epoch 1", "leader node 1"]);
     second.says(&["followers-added", "nodes 2"]);
     first.says(&["followers-added", "nodes 2"]);
-    first.signal(Signal::KILL);
+    first.process.kill().unwrap();
     second.says(&["became-leader", "epoch 2 "]);
     let mut again = Watcher::start(&etcd, 1);
     again.says(&["node 1, boot 2"]);
     again.says(&["became-follower at start", "epoch 2", "leader node 2"]);
     second.says_all(&[&["followers-added", "nodes 1"], &["in sync: 1 2"]]);
-    second.signal(Signal::KILL);
+    second.process.kill().unwrap();
     again.says(&["became-leader", "epoch 3 "]);
     no_epoch_has_two_leaders(&mut [&mut first, &mut second, &mut again]);
 }
@@ -110,9 +105,9 @@ fn a_leader_that_was_stopped_past_its_ttl_wakes_up_offline_and_follows() {
     first.says(&["became-leader", "epoch 1 "]);
     let mut second = Watcher::start(&etcd, 2);
     first.says(&["followers-added", "nodes 2"]);
-    first.signal(Signal::STOP);
+    freeze(Pid::from_child(&first.process), true).unwrap();
     second.says(&["became-leader", "epoch 2 "]);
-    first.signal(Signal::CONT);
+    freeze(Pid::from_child(&first.process), false).unwrap();
     // Its session and its watch wake up independently.
     first.says_all(&[&["session: OFFLINE"], &["became-follower", "epoch 2", "leader node 2"]]);
     second.says(&["followers-added", "nodes 1"]);

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context, Result, bail};
-use mortise_etcd_kit::free_port;
+use mortise_etcd_kit::{free_port, freeze};
 use rustix::process::{Pid, Signal, kill_process};
 
 /// A node. It is killed when this goes out of scope.
@@ -159,14 +159,13 @@ impl Node {
         Ok(())
     }
 
-    /// SIGSTOP, or SIGCONT.
+    /// SIGSTOP, see [`freeze`], or SIGCONT.
     ///
     /// # Errors
     /// It does not run.
     pub fn freeze(&self, frozen: bool) -> Result<()> {
         let child = self.child.as_ref().context("the node does not run")?;
-        let signal = if frozen { Signal::STOP } else { Signal::CONT };
-        kill_process(Pid::from_child(child), signal).context("freeze the node")
+        freeze(Pid::from_child(child), frozen).context("freeze the node")
     }
 
     /// Its data folder.

@@ -1,6 +1,7 @@
 //! Real etcds for tests: started on free ports of loopback, in temporary folders, and gone with the process that
 //! started them, however that ends.
 
+mod freeze;
 mod member;
 mod ports;
 mod release;
@@ -11,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 
+pub use freeze::freeze;
 use member::Member;
 pub use ports::free_port;
 pub use release::Release;
@@ -154,7 +156,7 @@ impl TestEtcd {
         self.wait_ready()
     }
 
-    /// Stops a member with SIGSTOP, or lets it go on.
+    /// Stops a member with SIGSTOP, see [`freeze`], or lets it go on.
     ///
     /// # Errors
     /// It does not run.

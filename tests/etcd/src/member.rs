@@ -7,8 +7,9 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Pid;
 
+use crate::freeze::freeze;
 use crate::ports::Ports;
 
 /// Starts etcd, says its process id, and ends it when the standard input closes: so it ends with whoever started it,
@@ -90,8 +91,7 @@ impl Member {
 
     pub(crate) fn freeze(&self, frozen: bool) -> Result<()> {
         let running = self.running.as_ref().with_context(|| format!("{} does not run", self.name))?;
-        let signal = if frozen { Signal::STOP } else { Signal::CONT };
-        kill_process(running.etcd, signal).context("send a signal")
+        freeze(running.etcd, frozen).with_context(|| format!("freeze {}", self.name))
     }
 
     pub(crate) fn wipe(&self) -> Result<()> {

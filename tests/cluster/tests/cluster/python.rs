@@ -8,7 +8,8 @@ use std::sync::mpsc;
 
 use mortise_artifacts::{tools, workspace_root};
 use mortise_cluster_kit::{LocalCluster, PATIENCE, Setup, plugins};
-use rustix::process::{Pid, Signal};
+use mortise_etcd_kit::freeze;
+use rustix::process::Pid;
 use serde_json::Value;
 
 const UNITS: i64 = 1000;
@@ -21,10 +22,6 @@ fn python(stubs: &Path) -> Command {
     let mut python = Command::new("python3");
     python.env("PYTHONPATH", path).env("PYTHONDONTWRITEBYTECODE", "1").current_dir(workspace_root());
     python
-}
-
-fn signal(program: &Child, signal: Signal) {
-    rustix::process::kill_process(Pid::from_child(program), signal).unwrap();
 }
 
 fn make_stubs(stubs: &Path) {
@@ -110,11 +107,11 @@ fn python_moves_every_unit_once_and_watches_each_while_leaders_are_killed() {
         said.push(line.unwrap());
         if [2, 5].contains(&said.len()) {
             // It is held meanwhile, lest it has moved all before the leader is found: it meets the death in mid-work.
-            signal(&program, Signal::STOP);
+            freeze(Pid::from_child(&program), true).unwrap();
             cluster.wait_in_sync().unwrap();
             let leader = cluster.wait_leader().unwrap();
             cluster.node(leader).kill().unwrap();
-            signal(&program, Signal::CONT);
+            freeze(Pid::from_child(&program), false).unwrap();
             killed.push(leader);
         } else if let Some(leader) = killed.last().filter(|_| [3, 6].contains(&said.len())) {
             cluster.node(*leader).start().unwrap();
