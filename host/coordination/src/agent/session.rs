@@ -177,7 +177,13 @@ impl<B: Backend> Shared<B> {
         if matches!(lost, SessionLoss::LeaseGone(_)) {
             *lock(&self.lease) = None;
         }
-        lost
+        match lost {
+            // etcd's ends later than the node's, and is often heard of before the timer of a busy or stopped process.
+            SessionLoss::LeaseGone(_) | SessionLoss::KeyGone if live.deadline <= Moment::now() => {
+                SessionLoss::Expired(lease)
+            }
+            lost => lost,
+        }
     }
 
     async fn renewing(&self, live: &mut Live) -> SessionLoss {

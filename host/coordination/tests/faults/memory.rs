@@ -161,6 +161,16 @@ async fn a_lost_lease_and_lost_renewals_end_the_session() {
     live(&world.node).await;
 }
 
+/// The runtime has one thread: while that stands still, so does the node, and it then hears of its key before its timer.
+#[tokio::test]
+async fn a_process_that_stood_still_past_its_ttl_says_that_its_session_expired() {
+    let world = world().await;
+    let lease = live(&world.node).await;
+    std::thread::sleep(TTL + Duration::from_millis(100));
+    world.memory.delete("/faults/sessions/1");
+    assert_eq!(offline(&world.node).await, SessionState::Offline(SessionLoss::Expired(lease)));
+}
+
 #[tokio::test]
 async fn a_coordinator_out_of_reach_is_found_again() {
     let world = world().await;
