@@ -120,15 +120,15 @@ impl StateBatch {
         Ok(())
     }
 
-    /// Writes all of it, or on an error none. Not durable before [`StateDb::persist`], but it survives the end of the
-    /// process.
+    /// Writes all of it, or on an error none. Not durable before [`StateDb::persist`]: when the process ends before that,
+    /// the newest batches may be gone, each as a whole.
     ///
     /// # Errors
     /// After a failure the database takes no more writes; the process must stop.
     pub fn commit(mut self) -> Result<(), StateDbError> {
         self.settle();
-        let mut batch = fjall::OwnedWriteBatch::with_capacity(self.db.database.clone(), self.writes.len())
-            .durability(Some(fjall::PersistMode::Buffer));
+        // Without a durability: a system call for each entry would buy what replaying the log gives anyway.
+        let mut batch = fjall::OwnedWriteBatch::with_capacity(self.db.database.clone(), self.writes.len());
         for (key, value) in self.writes {
             match value {
                 Some(value) => batch.insert(&self.db.keyspace, key, value),
