@@ -233,24 +233,14 @@ impl Admission {
         *self.in_flight_per_session.entry(session).or_default() += 1;
     }
 
-    /// Answers an entry's commands, and everybody who asked again meanwhile.
-    pub(crate) fn answer(&mut self, position: Position, waiters: Vec<Waiter>, results: Vec<CommandResult>) {
-        let mut answers = Answers::with_capacity(waiters.len());
-        let mut bytes = 0;
-        let mut count = 0;
-        for (waiter, result) in waiters.into_iter().zip(results) {
-            let result = outcome(result, Some(position));
-            for again in self.landed(&waiter) {
-                bytes += again.bytes;
-                count += 1;
-                answers.add(&again, Told::Outcome(result.clone()));
+    /// These commands of an entry at `position` were applied: answers everybody who asked again meanwhile.
+    pub(crate) fn answer(&mut self, position: Position, commands: &[Command], results: Vec<CommandResult>) {
+        for (command, result) in commands.iter().zip(results) {
+            let again = self.landed(command);
+            if !again.is_empty() {
+                self.tell(&again, &outcome(result, Some(position)));
             }
-            bytes += waiter.bytes;
-            count += 1;
-            answers.add(&waiter, Told::Outcome(result));
         }
-        self.shared.in_flight.release(count, bytes);
-        answers.send();
     }
 
     /// An entry with these commands is durable here: tells those who wait for no more, also those who asked again.
@@ -271,42 +261,35 @@ impl Admission {
         answers.send();
     }
 
-    /// Tells what became of a write that was asked for with its token.
-    pub(crate) fn tell(&self, waiter: &Waiter, error: WriteError) {
-        self.shared.in_flight.release(1, waiter.bytes);
+    /// Tells these what became of their writes.
+    pub(crate) fn tell(&self, waiters: &[Waiter], outcome: &Result<Written, WriteError>) {
+        self.shared.in_flight.release(waiters.len(), waiters.iter().map(|waiter| waiter.bytes).sum());
         let mut answers = Answers::default();
-        answers.add(waiter, Told::Outcome(Err(error)));
+        waiters.iter().for_each(|waiter| answers.add(waiter, Told::Outcome(outcome.clone())));
         answers.send();
     }
 
-    /// Takes a write out of those in flight.
-    fn landed(&mut self, waiter: &Waiter) -> Vec<Waiter> {
-        if waiter.session == SessionId::NONE {
+    /// Takes a write out of those in flight. Returns who asked for it again.
+    fn landed(&mut self, command: &Command) -> Vec<Waiter> {
+        if command.session == SessionId::NONE {
             return Vec::new();
         }
-        let session = (waiter.tenant, waiter.session);
+        let session = (command.tenant, command.session);
         if let MapEntry::Occupied(mut count) = self.in_flight_per_session.entry(session) {
             *count.get_mut() = count.get().saturating_sub(1);
             if *count.get() == 0 {
                 count.remove();
             }
         }
-        self.in_flight.remove(&(session, waiter.sequence)).unwrap_or_default().again
+        self.in_flight.remove(&(session, command.sequence)).unwrap_or_default().again
     }
 
-    /// Tells everybody who waits for these commands that they will not be answered.
-    pub(crate) fn fail(&mut self, waiters: Vec<Waiter>, error: &WriteError) {
-        let mut answers = Answers::default();
-        let (mut count, mut bytes) = (0, 0);
-        for waiter in waiters {
-            for waiter in self.landed(&waiter).into_iter().chain([waiter]) {
-                bytes += waiter.bytes;
-                count += 1;
-                answers.add(&waiter, Told::Outcome(Err(error.clone())));
-            }
+    /// Tells these, and everybody who asked for these commands again, that they will not be answered.
+    pub(crate) fn fail(&mut self, commands: &[Command], mut waiters: Vec<Waiter>, error: &WriteError) {
+        for command in commands {
+            waiters.append(&mut self.landed(command));
         }
-        self.shared.in_flight.release(count, bytes);
-        answers.send();
+        self.tell(&waiters, &Err(error.clone()));
     }
 }
 

@@ -8,6 +8,7 @@ use mortise_core::replica::{Ack, Position};
 
 use super::api::{Answer, AnswerSink, Told, Write, WriteError, Written};
 use super::plan::CommandResult;
+use super::shared::Shared;
 
 /// Who waits for a command.
 pub(crate) struct Waiter {
@@ -19,6 +20,13 @@ pub(crate) struct Waiter {
     pub(super) bytes: usize,
     /// When it wants its acknowledgement.
     pub(super) ack: Ack,
+}
+
+/// Those who wait for the commands of a committed entry. Whoever is left unanswered, because the replica stops, is told
+/// so.
+pub(crate) struct Waiting {
+    shared: Arc<Shared>,
+    waiters: Vec<Waiter>,
 }
 
 /// Gathers answers, and hands them over a sink at a time.
@@ -41,11 +49,37 @@ impl Waiter {
     }
 }
 
-impl Answers {
-    pub(super) fn with_capacity(count: usize) -> Self {
-        Self { sink: None, answers: Vec::with_capacity(count) }
+impl Waiting {
+    pub(super) fn new(shared: &Arc<Shared>, waiters: Vec<Waiter>) -> Self {
+        Self { shared: shared.clone(), waiters }
     }
 
+    /// Answers each with the result of its command, in the entry at this position.
+    pub(super) fn answer(mut self, position: Position, results: &[CommandResult]) {
+        let outcomes = results.iter().map(|result| outcome(result.clone(), Some(position)));
+        self.tell(outcomes);
+    }
+
+    fn tell(&mut self, outcomes: impl Iterator<Item = Result<Written, WriteError>>) {
+        let waiters = std::mem::take(&mut self.waiters);
+        self.shared.in_flight.release(waiters.len(), waiters.iter().map(|waiter| waiter.bytes).sum());
+        let mut answers = Answers { sink: None, answers: Vec::with_capacity(waiters.len()) };
+        for (waiter, outcome) in waiters.iter().zip(outcomes) {
+            answers.add(waiter, Told::Outcome(outcome));
+        }
+        answers.send();
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        let fault = self.shared.fault.borrow().clone();
+        let error = fault.map_or(WriteError::LeadershipLost, WriteError::Stopped);
+        self.tell(std::iter::repeat_with(|| Err(error.clone())));
+    }
+}
+
+impl Answers {
     pub(super) fn add(&mut self, waiter: &Waiter, told: Told) {
         if self.sink.as_ref().is_none_or(|sink| !Arc::ptr_eq(sink, &waiter.sink)) {
             self.send();

@@ -93,7 +93,7 @@ pub enum WriteFate {
     Lost,
 }
 
-/// Where answers go. Called from the replica's driver: it must not block.
+/// Where answers go. Called from the replica's threads: it must not block.
 pub trait AnswerSink: Send + Sync {
     /// Takes what is told of some of the caller's writes: of each its outcome, once. With `ack = leader` its token may
     /// come before, once.

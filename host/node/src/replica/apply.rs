@@ -14,16 +14,17 @@ use mortise_storage::StateId;
 use mortise_storage::log::LogReader;
 use tokio::sync::oneshot;
 
+use super::answers::Waiting;
 use super::api::{AdminError, SnapshotTaken};
 use super::driver::Event;
-use super::machine::Machine;
+use super::machine::{EntryResult, Machine};
 use super::snapshot::{SnapshotSource, Snapshots};
 use super::tables::Tables;
 
 /// What the apply thread is told.
 pub(crate) enum ApplyJob {
-    /// The next committed entry.
-    Entry(Arc<Entry>),
+    /// The next committed entry, and whom to answer.
+    Entry(Arc<Entry>, Waiting),
     /// The next committed entry, as it lies in the log.
     Encoded(LogEntry),
     /// The next committed entries are to be read from the log.
@@ -66,7 +67,7 @@ impl Apply {
         let snapshots = Snapshots::new(self.machine.shared.clone(), self.events.clone());
         while let Ok(job) = jobs.recv() {
             let done = match job {
-                ApplyJob::Entry(entry) => self.entry(&entry),
+                ApplyJob::Entry(entry, waiting) => self.entry(&entry, Some(waiting)),
                 ApplyJob::Encoded(LogEntry { at, payload }) => self.encoded(at, payload),
                 ApplyJob::Logged { first, last } => self.logged(first, last),
                 ApplyJob::Snapshot(generation, reply) => {
@@ -89,14 +90,20 @@ impl Apply {
                 ApplyJob::Stop => return,
             };
             if let Err(fault) = done {
-                let _ = self.events.send(Event::Fault(format!("apply: {fault:#}")));
+                let _ = self.events.send(Event::Fault(reason(&fault)));
                 return;
             }
         }
     }
 
-    fn entry(&mut self, entry: &Entry) -> anyhow::Result<()> {
-        let result = self.machine.apply(entry)?;
+    /// Carries an entry out, and answers those who wait here.
+    fn entry(&mut self, entry: &Entry, waiting: Option<Waiting>) -> anyhow::Result<()> {
+        let result = self.machine.apply(entry).map_err(anyhow::Error::from);
+        // At once: those who wait are told why.
+        let result = result.inspect_err(|fault| self.machine.shared.set_fault(&reason(fault)))?;
+        if let (Some(waiting), EntryResult::Commands(results)) = (waiting, &result) {
+            waiting.answer(Position { epoch: entry.epoch, index: entry.index }, results);
+        }
         let (state, digest) = (self.machine.shared.state(), self.machine.shared.tables().applied.digest);
         // The driver is gone only when the replica stops.
         let _ = self.events.send(Event::Applied { state, index: entry.index, digest, result });
@@ -106,7 +113,7 @@ impl Apply {
     /// An entry that this replica did not propose.
     fn encoded(&mut self, at: Position, payload: Bytes) -> anyhow::Result<()> {
         let entry = Entry::decode(at.epoch, at.index, payload);
-        self.entry(&entry.with_context(|| format!("entry {} of the log", at.index))?)
+        self.entry(&entry.with_context(|| format!("entry {} of the log", at.index))?, None)
     }
 
     /// Entries that this replica did not propose, or not in this life.
@@ -130,4 +137,8 @@ impl Apply {
         }
         Ok(())
     }
+}
+
+fn reason(fault: &anyhow::Error) -> String {
+    format!("apply: {fault:#}")
 }

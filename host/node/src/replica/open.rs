@@ -20,7 +20,7 @@ use mortise_storage::{
 use tokio::sync::oneshot;
 
 use super::apply::Apply;
-use super::driver::{Channels, Driver};
+use super::driver::{Channels, Driver, DriverCell};
 use super::machine::{Fault, Machine};
 use super::options::ReplicaOptions;
 use super::outside::{self, Alone, Inbox, Outside};
@@ -412,7 +412,6 @@ fn launch(
     let apply =
         Apply { machine: Machine::new(shared.clone()), log: files.log.reader(), events: events.clone() };
     let channels = Channels {
-        events: event_queue,
         inbox: events.clone(),
         writer: writer_jobs,
         apply: apply_jobs.clone(),
@@ -420,17 +419,18 @@ fn launch(
     };
     let (log, started) = (files.log.reader(), waits.is_some().then_some(started));
     let driver = Driver::new(shared.clone(), core, outside, channels, newest_state, started);
+    let driver = DriverCell::new(driver);
     let handles = vec![
         spawn("log", {
-            let (s, e) = (shared.clone(), events.clone());
-            move || writer::run(files, &s, &writer_queue, &e)
+            let (s, e, d) = (shared.clone(), events.clone(), driver.clone());
+            move || writer::run(files, &s, &writer_queue, &d, &e)
         })?,
         spawn("reader", {
             let e = events.clone();
             move || log_reader::run(&log, &reader_queue, &e)
         })?,
         spawn("apply", move || apply.run(&apply_queue))?,
-        spawn("driver", move || driver.run())?,
+        spawn("driver", move || driver.run(&event_queue))?,
         spawn("janitor", {
             let s = shared.clone();
             let stop: Receiver<()> = janitor_stopped;

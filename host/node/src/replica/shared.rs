@@ -206,8 +206,10 @@ impl Shared {
 
     /// Notes why the replica stops. The first reason stays.
     pub(crate) fn set_fault(&self, reason: &str) {
-        tracing::error!(reason, "the replica stops");
         self.fault.send_if_modified(|fault| {
+            if fault.as_deref() != Some(reason) {
+                tracing::error!(reason, "the replica stops");
+            }
             let first = fault.is_none();
             fault.get_or_insert_with(|| reason.to_owned());
             first

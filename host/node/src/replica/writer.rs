@@ -11,7 +11,7 @@ use mortise_storage::log::{Log, LogRecord, remove_log};
 use mortise_storage::snapshot::{keep_aside, list_snapshots};
 use mortise_storage::{Current, SmallFile, StateId};
 
-use super::driver::Event;
+use super::driver::{DriverCell, Event};
 use super::shared::Shared;
 use super::snapshot::snapshot_name;
 
@@ -20,9 +20,9 @@ pub(crate) const HARD_STATE_FILE: &str = "REPLICA";
 
 /// What the log writer is told.
 pub(crate) enum WriterJob {
-    /// Make these durable, then report [`Event::Durable`] with the last one.
+    /// Make these durable, then tell the driver with the last one.
     Write(Vec<(WriteId, Write)>),
-    /// Publish a state that was restored from a snapshot, then report [`Event::Durable`].
+    /// Publish a state that was restored from a snapshot, then tell the driver.
     Install {
         /// The write.
         id: WriteId,
@@ -52,19 +52,20 @@ pub(crate) fn run(
     mut files: Files,
     shared: &Arc<Shared>,
     jobs: &Receiver<WriterJob>,
+    driver: &DriverCell,
     events: &Sender<Event>,
 ) {
+    let durable = |write| {
+        if !driver.durable(write) {
+            // The driver is gone only when the replica stops.
+            let _ = events.send(Event::Durable(write));
+        }
+    };
     loop {
         let done = match next(&mut files, jobs) {
-            Ok(WriterJob::Write(writes)) => files.write(writes, shared).map(|last| {
-                // The driver is gone only when the replica stops.
-                let _ = events.send(Event::Durable(last));
-            }),
+            Ok(WriterJob::Write(writes)) => files.write(writes, shared).map(durable),
             Ok(WriterJob::Install { id, meta, log, state }) => {
-                files.install(&meta, log, state, shared).map(|()| {
-                    // As above.
-                    let _ = events.send(Event::Durable(id));
-                })
+                files.install(&meta, log, state, shared).map(|()| durable(id))
             }
             Ok(WriterJob::DropBelow(index)) => files.drop_below(index, shared).map(|()| {
                 let first = files.log.first_index();

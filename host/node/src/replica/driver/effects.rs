@@ -7,7 +7,8 @@ use mortise_core::replica::{
     Effect, Event as CoreEvent, LogAtInstall, Notice, Position, Rare, Refusal, SnapshotMeta, Write, WriteId,
 };
 
-use super::{Driver, Waiters};
+use super::{Driver, Pending};
+use crate::replica::answers::Waiting;
 use crate::replica::api::WriteError;
 use crate::replica::apply::ApplyJob;
 use crate::replica::fetch::{self, Fetched};
@@ -122,11 +123,11 @@ impl Driver {
             let next = self.given.next();
             let first = self.pending.front().map_or(LogIndex(u64::MAX), |pending| pending.entry.index);
             let place = next.0.checked_sub(first.0).and_then(|place| usize::try_from(place).ok());
-            let pending = place.and_then(|place| self.pending.get(place));
+            let pending = place.and_then(|place| self.pending.get_mut(place));
             let job = match (pending, self.core.to_apply(next)) {
                 (Some(pending), _) => {
                     self.given = next;
-                    ApplyJob::Entry(pending.entry.clone())
+                    ApplyJob::Entry(pending.entry.clone(), Waiting::new(&self.shared, pending.waiters.give()))
                 }
                 (None, Some(entry)) => {
                     self.given = next;
@@ -189,10 +190,11 @@ impl Driver {
         self.profile_in_flight = false;
         self.upkeep.forget();
         let (logged, drafts) = (std::mem::take(&mut self.pending), std::mem::take(&mut self.drafts));
-        let waiting: Vec<Waiters> = logged.into_iter().map(|pending| pending.waiters).collect();
-        waiting.into_iter().for_each(|waiters| self.fail(waiters, &WriteError::LeadershipLost));
+        for Pending { entry, waiters } in logged {
+            self.fail(&entry.body, waiters, &WriteError::LeadershipLost);
+        }
         let refusal = self.shared.not_leader();
-        drafts.into_iter().for_each(|draft| self.fail(draft.waiters, &refusal));
+        drafts.into_iter().for_each(|draft| self.fail(&draft.body, draft.waiters, &refusal));
     }
 
     /// Shows everybody who leads: this replica in an epoch, or another one.

@@ -1,6 +1,10 @@
 //! How a driver ends: nobody is left waiting.
 
-use super::{Driver, Event, Waiters};
+use std::sync::mpsc::Receiver;
+
+use mortise_core::entry::Body;
+
+use super::{Draft, Driver, Event, Pending, Waiters};
 use crate::replica::answers::refuse;
 use crate::replica::api::WriteError;
 use crate::replica::apply::ApplyJob;
@@ -8,7 +12,7 @@ use crate::replica::writer::WriterJob;
 
 impl Driver {
     /// Stops the threads and tells everybody who still waits.
-    pub(super) fn end(mut self) {
+    pub(super) fn end(mut self, events: &Receiver<Event>) {
         self.shared.stop();
         let _ = self.channels.writer.send(WriterJob::Stop);
         let _ = self.channels.apply.send(ApplyJob::Stop);
@@ -16,16 +20,18 @@ impl Driver {
         let fault = self.shared.fault.borrow().clone();
         let logged = fault.clone().map_or(WriteError::LeadershipLost, WriteError::Stopped);
         let error = fault.map_or(WriteError::ShuttingDown, WriteError::Stopped);
-        let pending: Vec<_> = self.pending.drain(..).map(|pending| pending.waiters).collect();
-        pending.into_iter().for_each(|waiters| self.fail(waiters, &logged));
-        let drafts: Vec<_> = self.drafts.drain(..).map(|draft| draft.waiters).collect();
-        drafts.into_iter().for_each(|waiters| self.fail(waiters, &error));
+        for Pending { entry, waiters } in std::mem::take(&mut self.pending) {
+            self.fail(&entry.body, waiters, &logged);
+        }
+        for Draft { body, waiters, .. } in std::mem::take(&mut self.drafts) {
+            self.fail(&body, waiters, &error);
+        }
         self.leave_askers(&error);
         if let Some(started) = self.started.take() {
             // Whoever waited for the start may be gone.
             let _ = started.send(Err(error.clone()));
         }
-        while let Ok(event) = self.channels.events.try_recv() {
+        while let Ok(event) = events.try_recv() {
             match event {
                 Event::Writes(writes, _, sink) => refuse(&writes, &sink, &error),
                 Event::Propose(_, _, reply) => drop(reply.send(Err(error.clone()))),
@@ -38,12 +44,15 @@ impl Driver {
         }
     }
 
-    /// Tells who waits that there is no answer.
-    pub(super) fn fail(&mut self, waiters: Waiters, error: &WriteError) {
-        match waiters {
-            Waiters::Commands(waiters) => self.admission.fail(waiters, error),
-            Waiters::Proposal(reply) => drop(reply.send(Err(error.clone()))),
-            Waiters::Nobody => {}
+    /// Tells who waits for an entry with this body that there is no answer.
+    pub(super) fn fail(&mut self, body: &Body, waiters: Waiters, error: &WriteError) {
+        match (body, waiters) {
+            (Body::Commands(commands), Waiters::Commands(waiters)) => {
+                self.admission.fail(commands, waiters, error);
+            }
+            (Body::Commands(commands), Waiters::Given) => self.admission.fail(commands, Vec::new(), error),
+            (_, Waiters::Proposal(reply)) => drop(reply.send(Err(error.clone()))),
+            _ => {}
         }
     }
 }

@@ -3,7 +3,7 @@
 //! ```text
 //!   clients ──Writes──▶┌────────┐──Write────▶ log writer (fsync)
 //!   admin ───Propose──▶│ driver │◀─Durable──────┘
-//!   answers ◀──────────│  core  │──Apply────▶ apply thread (plugins)
+//!   answers ◀──────────│  core  │──Apply────▶ apply thread (plugins) ──▶ answers
 //!   outside ◀─────────▶│        │◀─Applied──────┘
 //!                      └────────┘
 //! ```
@@ -11,6 +11,7 @@
 //! flight, and so it alone can tell a retry from a new write. What may be done when is decided by the core;
 //! [`effects`] carries it out.
 
+mod cell;
 mod effects;
 mod end;
 mod tokens;
@@ -18,7 +19,7 @@ mod tokens;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
+use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 
 use mortise_core::digest::Digest;
@@ -35,7 +36,7 @@ use mortise_storage::StateId;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::admission::{Admission, Admitted};
-use super::answers::{Waiter, refuse};
+use super::answers::{Waiter, Waiting, refuse};
 use super::api::{AnswerSink, Write, WriteError};
 use super::apply::{ApplyJob, SnapshotReply};
 use super::fetch::Fetched;
@@ -45,14 +46,13 @@ use super::outside::Outside;
 use super::shared::{Shared, clock, uptime};
 use super::upkeep::Upkeep;
 use super::writer::WriterJob;
+pub(crate) use cell::DriverCell;
 use tokens::Asker;
 pub(crate) use tokens::FateReply;
 
-/// Events handled before the driver looks whether it can close an entry: bounds how long a busy channel can keep an
-/// idle log waiting.
-const EVENTS_PER_TURN: usize = 256;
-/// How long a stop waits for what was accepted: a leader that the others do not answer would wait for ever.
-const STOP_TIME_MAX: Duration = Duration::from_secs(5);
+/// Most waiters of an entry that the apply thread answers. A change of threads costs more of them little, and the apply
+/// thread goes on with the next entry.
+const GIVEN_MAX: usize = 32;
 
 /// Everything that can happen to the driver.
 pub(crate) enum Event {
@@ -122,6 +122,9 @@ struct Draft {
 /// Who waits for an entry.
 enum Waiters {
     Commands(Vec<Waiter>),
+    /// They went to the apply thread with the committed entry, and are answered there: the way back over the driver
+    /// costs a lone write a change of threads.
+    Given,
     Proposal(ProposalReply),
     Nobody,
 }
@@ -132,6 +135,17 @@ impl Waiters {
         match self {
             Self::Commands(waiters) if waiters.iter().any(|waiter| waiter.ack == Ack::Leader) => Ack::Leader,
             _ => Ack::Committed,
+        }
+    }
+
+    /// Those whom the apply thread is to answer.
+    fn give(&mut self) -> Vec<Waiter> {
+        match std::mem::replace(self, Self::Given) {
+            Self::Commands(waiters) if waiters.len() <= GIVEN_MAX => waiters,
+            other => {
+                *self = other;
+                Vec::new()
+            }
         }
     }
 }
@@ -187,9 +201,7 @@ pub(crate) struct Driver {
 
 /// Where a driver hears of things, and whom it tells what to do.
 pub(crate) struct Channels {
-    /// What happens.
-    pub(crate) events: Receiver<Event>,
-    /// The same, for those who make it happen.
+    /// What happens, for those who make it happen.
     pub(crate) inbox: Sender<Event>,
     /// The log writer.
     pub(crate) writer: Sender<WriterJob>,
@@ -240,29 +252,6 @@ impl Driver {
             outside,
             channels,
         }
-    }
-
-    /// Runs until shut down or stopped by a fault.
-    pub(crate) fn run(mut self) {
-        while self.shared.fault.borrow().is_none() {
-            match self.channels.events.recv_timeout(self.wait()) {
-                Ok(event) => self.handle(event),
-                Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => break,
-            }
-            for _ in 0..EVENTS_PER_TURN {
-                let Ok(event) = self.channels.events.try_recv() else { break };
-                self.handle(event);
-            }
-            self.tick();
-            self.append();
-            if let Some((_, asked)) = &self.shutdown
-                && ((self.pending.is_empty() && self.drafts.is_empty()) || asked.elapsed() > STOP_TIME_MAX)
-            {
-                break;
-            }
-        }
-        self.end();
     }
 
     fn handle(&mut self, event: Event) {
@@ -391,11 +380,12 @@ impl Driver {
             Err(refusal) => {
                 self.profile_in_flight = false;
                 let error = self.refused(refusal);
-                self.fail(waiters, &error);
+                self.fail(&entry.body, waiters, &error);
             }
         }
     }
 
+    /// Everything up to this write is durable.
     fn on_durable(&mut self, write: WriteId) {
         self.durable = self.durable.max(write);
         self.installed(write);
@@ -415,8 +405,12 @@ impl Driver {
             }
             let position = Position { epoch: pending.entry.epoch, index };
             match (pending.waiters, result, &pending.entry.body) {
-                (Waiters::Commands(waiters), EntryResult::Commands(results), Body::Commands(_)) => {
-                    self.admission.answer(position, waiters, results);
+                (Waiters::Given, EntryResult::Commands(results), Body::Commands(commands)) => {
+                    self.admission.answer(position, commands, results);
+                }
+                (Waiters::Commands(waiters), EntryResult::Commands(results), Body::Commands(commands)) => {
+                    Waiting::new(&self.shared, waiters).answer(position, &results);
+                    self.admission.answer(position, commands, results);
                 }
                 (Waiters::Proposal(reply), EntryResult::Other(done), _) => {
                     // A caller that went away needs no answer.
