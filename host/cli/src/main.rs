@@ -36,6 +36,11 @@ use crate::context::Context;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+/// Tokio's own name for how many workers there are.
+const WORKER_THREADS: &str = "TOKIO_WORKER_THREADS";
+/// Most workers.
+const WORKERS_MAX: usize = 1024;
+
 fn main() -> ExitCode {
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
@@ -50,6 +55,7 @@ fn main() -> ExitCode {
 
 fn start(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(workers()?)
         .enable_all()
         .build()
         .context("start the threads: is a limit of the system too low?")?;
@@ -57,6 +63,18 @@ fn start(arguments: Arguments) -> anyhow::Result<ExitCode> {
     // What still runs in the background, such as a read of the terminal, must not hold up the end.
     runtime.shutdown_background();
     result
+}
+
+/// How many workers the network gets. By default half of the processors, and at least one: a node's other threads need
+/// the rest, and the more workers are woken for a lone client's write, the later it is answered.
+fn workers() -> anyhow::Result<usize> {
+    let Some(value) = std::env::var_os(WORKER_THREADS) else {
+        return Ok(std::thread::available_parallelism().map_or(1, |processors| processors.get().div_ceil(2)));
+    };
+    let number = value.to_str().and_then(|value| value.parse().ok());
+    number.filter(|number| (1..=WORKERS_MAX).contains(number)).with_context(|| {
+        format!("{WORKER_THREADS} is {value:?}, and must be a number from 1 to {WORKERS_MAX}")
+    })
 }
 
 async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {

@@ -141,3 +141,15 @@ fn the_configuration_in_force_is_printed_and_can_be_served() {
     let neither = Command::new(binary()).arg("serve").output().unwrap();
     assert_eq!(neither.status.code(), Some(2), "{}", error(&neither));
 }
+
+#[test]
+fn a_number_of_workers_that_is_none_is_refused() {
+    for value in ["0", "-1", "two", "4000000000"] {
+        let mut command = Command::new(binary());
+        command.args(["serve", "--print-config"]).env("TOKIO_WORKER_THREADS", value);
+        let refused = command.output().unwrap();
+        assert_eq!(refused.status.code(), Some(1), "{value}");
+        let expected = format!("TOKIO_WORKER_THREADS is {value:?}, and must be a number from 1 to 1024");
+        assert!(error(&refused).contains(&expected), "{}", error(&refused));
+    }
+}
