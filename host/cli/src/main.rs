@@ -55,7 +55,7 @@ fn main() -> ExitCode {
 
 fn start(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(workers()?)
+        .worker_threads(workers(&arguments.command)?)
         .enable_all()
         .build()
         .context("start the threads: is a limit of the system too low?")?;
@@ -65,11 +65,13 @@ fn start(arguments: Arguments) -> anyhow::Result<ExitCode> {
     result
 }
 
-/// How many workers the network gets. By default half of the processors, and at least one: a node's other threads need
-/// the rest, and the more workers are woken for a lone client's write, the later it is answered.
-fn workers() -> anyhow::Result<usize> {
+/// How many workers the network gets. By default a node takes half of the processors, and at least one: its other threads
+/// need the rest, and the more workers are woken for a lone client's write, the later it is answered.
+fn workers(command: &Command) -> anyhow::Result<usize> {
     let Some(value) = std::env::var_os(WORKER_THREADS) else {
-        return Ok(std::thread::available_parallelism().map_or(1, |processors| processors.get().div_ceil(2)));
+        let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let is_node = matches!(command, Command::Serve(_) | Command::Dev(_));
+        return Ok(if is_node { processors.div_ceil(2) } else { processors });
     };
     let number = value.to_str().and_then(|value| value.parse().ok());
     number.filter(|number| (1..=WORKERS_MAX).contains(number)).with_context(|| {

@@ -90,6 +90,8 @@ impl Apply {
                 ApplyJob::Stop => return,
             };
             if let Err(fault) = done {
+                // Before what waits in the queue is dropped, and told why.
+                self.machine.shared.set_fault(&reason(&fault));
                 let _ = self.events.send(Event::Fault(reason(&fault)));
                 return;
             }

@@ -1,7 +1,7 @@
 //! One replica of one group: it owns a data folder, and leads by itself.
 //!
-//! Four threads: the *driver* (admission, batching, answers), the *log writer* (append, fsync), the *apply thread*
-//! (plugins, state) and the *janitor* (deletes what dropped tenants left). [`Replica`] is the handle to them.
+//! Four threads: the *driver* (admission, batching), the *log writer* (append, fsync), the *apply thread*
+//! (plugins, state, answers) and the *janitor* (deletes what dropped tenants left). [`Replica`] is the handle to them.
 
 mod admin;
 mod admission;

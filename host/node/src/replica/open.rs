@@ -422,7 +422,7 @@ fn launch(
     let driver = DriverCell::new(driver);
     let handles = vec![
         spawn("log", {
-            let (s, e, d) = (shared.clone(), events.clone(), driver.clone());
+            let (s, e, d) = (shared.clone(), events.clone(), driver.handle());
             move || writer::run(files, &s, &writer_queue, &d, &e)
         })?,
         spawn("reader", {

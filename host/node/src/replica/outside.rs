@@ -17,7 +17,8 @@ use super::driver::Event;
 use super::fetch::Incoming;
 use super::shared::lock;
 
-/// The world beyond a replica's data folder. Called from its driver: nothing here may block. What comes back goes
+/// The world beyond a replica's data folder. Called by its driver, on whichever thread that
+/// runs: nothing here may block. What comes back goes
 /// into the replica's [`Inbox`].
 pub(crate) trait Outside: Send + Sync {
     /// Sends a message; it may be lost.

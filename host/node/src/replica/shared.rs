@@ -56,7 +56,7 @@ pub(crate) struct Shared {
     folder: DataFolder,
 }
 
-/// Where the replica is in its log. Written by one thread each, read by all.
+/// Where the replica is in its log. Each is written by one thread at a time, and read by all.
 #[derive(Default)]
 pub(crate) struct Positions {
     pub epoch: AtomicU64,

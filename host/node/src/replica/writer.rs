@@ -11,7 +11,7 @@ use mortise_storage::log::{Log, LogRecord, remove_log};
 use mortise_storage::snapshot::{keep_aside, list_snapshots};
 use mortise_storage::{Current, SmallFile, StateId};
 
-use super::driver::{DriverCell, Event};
+use super::driver::{DriverHandle, Event};
 use super::shared::Shared;
 use super::snapshot::snapshot_name;
 
@@ -52,7 +52,7 @@ pub(crate) fn run(
     mut files: Files,
     shared: &Arc<Shared>,
     jobs: &Receiver<WriterJob>,
-    driver: &DriverCell,
+    driver: &DriverHandle,
     events: &Sender<Event>,
 ) {
     let durable = |write| {

@@ -66,7 +66,10 @@ fn reflect(routes: Routes, services: &[&str]) -> Routes {
 async fn metrics(State(context): State<Arc<Context>>, headers: HeaderMap) -> Response {
     let authorization = headers.get(AUTHORIZATION).map(|value| value.as_bytes());
     match context.may_measure(authorization) {
-        Ok(()) => ([(CONTENT_TYPE, OPENMETRICS)], context.metrics_page()).into_response(),
+        Ok(()) => match tokio::task::spawn_blocking(move || context.metrics_page()).await {
+            Ok(page) => ([(CONTENT_TYPE, OPENMETRICS)], page).into_response(),
+            Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
+        },
         Err(error @ (AccessError::Scope { .. } | AccessError::Tenant { .. })) => {
             (StatusCode::FORBIDDEN, format!("{error}\n")).into_response()
         }

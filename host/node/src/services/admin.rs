@@ -122,11 +122,14 @@ impl AdminService {
         Ok(stream::unfold(Export { chunks: Some(chunks), deadline, measured }, Export::next).boxed())
     }
 
-    fn node_status(&self, group: u64) -> Result<v1::StatusResponse, ErrorDetail> {
+    async fn node_status(&self, group: u64) -> Result<v1::StatusResponse, ErrorDetail> {
         let groups = self.context.groups.numbers();
         let lowest = groups.first().map_or(0, |group| group.0);
         let replica = self.context.find_replica(if group == 0 { lowest } else { group })?;
-        let status = replica.status();
+        // It asks for the sizes of files and of free space.
+        let asked = replica.clone();
+        let status = tokio::task::spawn_blocking(move || asked.status()).await;
+        let status = status.map_err(|error| ErrorDetail::from(AdminError::internal(error)))?;
         let role = match (&status.fault, replica.leads()) {
             (Some(_), _) => "stopped",
             (None, true) => "leader",
@@ -316,6 +319,6 @@ impl Admin for AdminService {
         &self,
         request: Request<v1::StatusRequest>,
     ) -> Result<Response<v1::StatusResponse>, Status> {
-        Ok(self.node_status(request.into_inner().group).map(Response::new)?)
+        Ok(self.node_status(request.into_inner().group).await.map(Response::new)?)
     }
 }

@@ -123,7 +123,7 @@ impl Context {
         }
     }
 
-    /// What this node measures, as the page of its metrics.
+    /// What this node measures, as the page of its metrics. Blocks: it asks for the sizes of files and of free space.
     pub(crate) fn metrics_page(&self) -> String {
         let groups = self.groups.all().iter().map(|replica| (replica.group(), replica.status())).collect();
         let (links, counts) = self.cluster.as_ref().map(|node| node.peer_metrics()).unwrap_or_default();

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 /// Counts the writes and bytes of a stream that are not answered yet.
 ///
 /// Writes are counted exactly. Of bytes, an answer gives back those of the oldest unanswered write, whichever write
-/// it answers: answers come in the log's order, save for refusals, so this is nearly exact, needs no lookup, and
+/// it answers: answers come nearly in the log's order, so this is nearly exact, needs no lookup, and
 /// agrees with the truth whenever all is answered. The bound over all streams, which the replica keeps, is exact.
 #[derive(Debug)]
 pub(super) struct Window {

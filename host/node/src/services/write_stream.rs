@@ -53,7 +53,7 @@ pub(super) struct WriteStream {
     /// Bounded by the window: only writes in flight are answered.
     sender: mpsc::UnboundedSender<(GroupId, Vec<Answer>)>,
     answers: mpsc::UnboundedReceiver<(GroupId, Vec<Answer>)>,
-    /// Where each group's driver puts answers.
+    /// Where each group's replica puts answers.
     sinks: HashMap<GroupId, Arc<Queue>>,
     /// Answers taken from the queue and not sent yet, all of one group.
     batch: (GroupId, std::vec::IntoIter<Answer>),
@@ -72,7 +72,7 @@ pub(super) struct WriteStream {
 /// Who has a tenant, as soon as it is known.
 type Lookup = Pin<Box<dyn Future<Output = Result<(Replica, TenantId), ErrorDetail>> + Send>>;
 
-/// Where a replica's driver puts answers.
+/// Where a replica puts answers.
 struct Queue(GroupId, mpsc::UnboundedSender<(GroupId, Vec<Answer>)>);
 
 impl AnswerSink for Queue {

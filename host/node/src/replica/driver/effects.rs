@@ -139,8 +139,10 @@ impl Driver {
                     ApplyJob::Logged { first: next, last: self.given }
                 }
             };
-            if self.channels.apply.send(job).is_err() {
+            if let Err(unsent) = self.channels.apply.send(job) {
                 self.shared.set_fault("the apply thread is gone");
+                // Now whoever waits for it is told why.
+                drop(unsent);
             }
         }
     }

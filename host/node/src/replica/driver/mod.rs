@@ -46,7 +46,7 @@ use super::outside::Outside;
 use super::shared::{Shared, clock, uptime};
 use super::upkeep::Upkeep;
 use super::writer::WriterJob;
-pub(crate) use cell::DriverCell;
+pub(crate) use cell::{DriverCell, DriverHandle};
 use tokens::Asker;
 pub(crate) use tokens::FateReply;
 
