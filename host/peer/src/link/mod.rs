@@ -1,4 +1,5 @@
-//! One managed link to each peer: dialled on first use, shared by all calls, pinged, dialled again when it is broken.
+//! One managed link to each peer: dialled on first use, shared by all calls, pinged, dialled again when it is broken: ever
+//! more slowly, but at once when the peer calls, which shows that it is back.
 //!
 //! One task keeps a link, and only it dials: two first uses cannot make two connections. What it finds is published as a
 //! whole [`View`]; who needs the link reads the newest one and holds no lock while it works with it.
@@ -13,7 +14,7 @@ use std::time::{Duration, Instant, SystemTime};
 use mortise_core::group::NodeId;
 use mortise_proto::v1;
 use mortise_proto::v1::peer_client::PeerClient;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::time::timeout;
 use tokio_stream::StreamExt;
 use tonic::codegen::InterceptedService;
@@ -38,6 +39,8 @@ pub type Client = PeerClient<InterceptedService<Channel, Speaker>>;
 pub(crate) struct Link {
     address: String,
     view: watch::Sender<View>,
+    /// Given when the peer calls.
+    heard: Notify,
 }
 
 /// How a link is, as its task last found it.
@@ -72,7 +75,7 @@ impl Link {
             redials: 0,
             last_error: String::new(),
         };
-        Self { address, view: watch::Sender::new(view) }
+        Self { address, view: watch::Sender::new(view), heard: Notify::new() }
     }
 
     pub(crate) fn address(&self) -> &str {
@@ -87,6 +90,13 @@ impl Link {
     /// The link is wanted no more.
     pub(crate) fn dispose(&self) {
         self.change(Transition::Disposing, |_| {});
+    }
+
+    /// The peer calls: if the link waits before it dials again, it waits no longer. Whoever admits the call bounds how often
+    /// that happens.
+    pub(crate) fn heard(&self) {
+        // Not kept for a later wait: a link that breaks again and again has to become slower.
+        self.heard.notify_waiters();
     }
 
     /// The connection, where there is one now.
@@ -182,7 +192,10 @@ async fn keep(shared: &Arc<Shared>, member: &Member) {
             }
         }
         drop(stop);
-        backoff.wait().await;
+        tokio::select! {
+            () = backoff.wait() => {}
+            () = link.heard.notified() => {}
+        }
         link.view.send_modify(|view| view.redials += 1);
     }
 }

@@ -104,6 +104,7 @@ impl Peer for PeerService {
         request: Request<Streaming<v1::PeerMessage>>,
     ) -> Result<Response<v1::ControlResponse>, Status> {
         let member = guest::admit_opening(&self.shared, &request)?;
+        member.link.heard();
         let superseded = member.guest.newest_control();
         tokio::select! {
             () = superseded.0.stopped() => return Err(Status::aborted("a newer call takes the place of this one")),

@@ -24,6 +24,12 @@ async fn gated(options: Options) -> (Node, Node, Gate) {
     (one, two, gate)
 }
 
+/// Links that do not dial again by themselves.
+fn patient() -> Options {
+    let never = Duration::from_secs(3600);
+    Options { redial_min: never, redial_max: never, ..Options::default() }
+}
+
 #[tokio::test]
 async fn a_link_is_dialled_on_first_use_and_all_first_uses_share_it() {
     let (one, two, gate) = gated(Options::default()).await;
@@ -54,12 +60,7 @@ async fn no_lock_is_held_while_an_action_runs() {
 
 #[tokio::test]
 async fn a_broken_link_fails_at_once_and_without_a_dial() {
-    let patient = Options {
-        redial_min: Duration::from_secs(3600),
-        redial_max: Duration::from_secs(3600),
-        ..Options::default()
-    };
-    let (one, two) = pair(patient).await;
+    let (one, two) = pair(patient()).await;
     one.knows(&[(&two, nowhere().await)]);
     for _ in 0..10 {
         assert!(matches!(one.touch(&two).await, Err(PeerError::Broken)));
@@ -70,6 +71,18 @@ async fn a_broken_link_fails_at_once_and_without_a_dial() {
     let link = one.link(&two);
     assert_eq!(link.state, LinkState::Broken);
     assert!(link.last_error.contains("refused"), "{}", link.last_error);
+}
+
+#[tokio::test]
+async fn a_peer_that_calls_is_dialled_again_at_once() {
+    let (one, two, gate) = gated(patient()).await;
+    gate.let_through(Pass::Closed);
+    assert!(matches!(one.touch(&two).await, Err(PeerError::Broken)));
+    gate.let_through(Pass::All);
+    assert_eq!((one.link(&two).state, one.counted(Count::Dials)), (LinkState::Broken, 1));
+    two.touch(&one).await.unwrap();
+    one.link_becomes(&two, LinkState::Connected).await;
+    assert_eq!(one.counted(Count::Dials), 2);
 }
 
 #[tokio::test]
