@@ -327,7 +327,7 @@ impl Replica {
 }
 
 /// Runs what computes or reads for long on a thread where that disturbs nobody.
-pub(super) async fn blocking<T: Send + 'static>(
+pub(crate) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, AdminError> {
     tokio::task::spawn_blocking(work).await.map_err(AdminError::internal)

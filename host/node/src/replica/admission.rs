@@ -18,7 +18,7 @@ use mortise_core::session::SessionKey;
 use mortise_core::state::StateReader;
 use mortise_runtime::{Caller, LocalFault, Refusal};
 
-use super::answers::{Answers, Waiter, outcome};
+use super::answers::{Answers, Waiter, Waiting, outcome};
 use super::api::{AnswerSink, INSTANCES_IN_USE, Told, Write, WriteError, Written};
 use super::plan::CommandResult;
 use super::shared::{Shared, clock};
@@ -238,7 +238,7 @@ impl Admission {
         for (command, result) in commands.iter().zip(results) {
             let again = self.landed(command);
             if !again.is_empty() {
-                self.tell(&again, &outcome(result, Some(position)));
+                self.tell(again, &outcome(result, Some(position)));
             }
         }
     }
@@ -262,11 +262,8 @@ impl Admission {
     }
 
     /// Tells these what became of their writes.
-    pub(crate) fn tell(&self, waiters: &[Waiter], outcome: &Result<Written, WriteError>) {
-        self.shared.in_flight.release(waiters.len(), waiters.iter().map(|waiter| waiter.bytes).sum());
-        let mut answers = Answers::default();
-        waiters.iter().for_each(|waiter| answers.add(waiter, Told::Outcome(outcome.clone())));
-        answers.send();
+    pub(crate) fn tell(&self, waiters: Vec<Waiter>, outcome: &Result<Written, WriteError>) {
+        Waiting::new(&self.shared, waiters).tell(std::iter::repeat(outcome).cloned());
     }
 
     /// Takes a write out of those in flight. Returns who asked for it again.
@@ -289,7 +286,7 @@ impl Admission {
         for command in commands {
             waiters.append(&mut self.landed(command));
         }
-        self.tell(&waiters, &Err(error.clone()));
+        self.tell(waiters, &Err(error.clone()));
     }
 }
 

@@ -22,8 +22,7 @@ pub(crate) struct Waiter {
     pub(super) ack: Ack,
 }
 
-/// Those who wait for the commands of a committed entry. Whoever is left unanswered, because the replica stops, is told
-/// so.
+/// Those who wait for commands in flight. Whoever is left unanswered, because the replica stops, is told so.
 pub(crate) struct Waiting {
     shared: Arc<Shared>,
     waiters: Vec<Waiter>,
@@ -55,12 +54,12 @@ impl Waiting {
     }
 
     /// Answers each with the result of its command, in the entry at this position.
-    pub(super) fn answer(mut self, position: Position, results: &[CommandResult]) {
-        let outcomes = results.iter().map(|result| outcome(result.clone(), Some(position)));
-        self.tell(outcomes);
+    pub(super) fn answer(&mut self, position: Position, results: &[CommandResult]) {
+        self.tell(results.iter().map(|result| outcome(result.clone(), Some(position))));
     }
 
-    fn tell(&mut self, outcomes: impl Iterator<Item = Result<Written, WriteError>>) {
+    /// Tells each what became of its write.
+    pub(super) fn tell(&mut self, outcomes: impl Iterator<Item = Result<Written, WriteError>>) {
         let waiters = std::mem::take(&mut self.waiters);
         self.shared.in_flight.release(waiters.len(), waiters.iter().map(|waiter| waiter.bytes).sum());
         let mut answers = Answers { sink: None, answers: Vec::with_capacity(waiters.len()) };
@@ -73,9 +72,9 @@ impl Waiting {
 
 impl Drop for Waiting {
     fn drop(&mut self) {
-        let fault = self.shared.fault.borrow().clone();
-        let error = fault.map_or(WriteError::LeadershipLost, WriteError::Stopped);
-        self.tell(std::iter::repeat_with(|| Err(error.clone())));
+        if !self.waiters.is_empty() {
+            self.tell(std::iter::repeat(Err(self.shared.unanswered())));
+        }
     }
 }
 

@@ -66,8 +66,10 @@ impl Apply {
     pub(crate) fn run(mut self, jobs: &Receiver<ApplyJob>) {
         let snapshots = Snapshots::new(self.machine.shared.clone(), self.events.clone());
         while let Ok(job) = jobs.recv() {
+            // Outlives the work on its entry: whoever a fault leaves in it is told that fault.
+            let mut waiting = None;
             let done = match job {
-                ApplyJob::Entry(entry, waiting) => self.entry(&entry, Some(waiting)),
+                ApplyJob::Entry(entry, whom) => self.entry(&entry, Some(waiting.insert(whom))),
                 ApplyJob::Encoded(LogEntry { at, payload }) => self.encoded(at, payload),
                 ApplyJob::Logged { first, last } => self.logged(first, last),
                 ApplyJob::Snapshot(generation, reply) => {
@@ -90,19 +92,18 @@ impl Apply {
                 ApplyJob::Stop => return,
             };
             if let Err(fault) = done {
-                // Before what waits in the queue is dropped, and told why.
-                self.machine.shared.set_fault(&reason(&fault));
-                let _ = self.events.send(Event::Fault(reason(&fault)));
+                let reason = format!("apply: {fault:#}");
+                // Before those who wait, here and in the queue, are dropped and told why.
+                self.machine.shared.set_fault(&reason);
+                let _ = self.events.send(Event::Fault(reason));
                 return;
             }
         }
     }
 
     /// Carries an entry out, and answers those who wait here.
-    fn entry(&mut self, entry: &Entry, waiting: Option<Waiting>) -> anyhow::Result<()> {
-        let result = self.machine.apply(entry).map_err(anyhow::Error::from);
-        // At once: those who wait are told why.
-        let result = result.inspect_err(|fault| self.machine.shared.set_fault(&reason(fault)))?;
+    fn entry(&mut self, entry: &Entry, waiting: Option<&mut Waiting>) -> anyhow::Result<()> {
+        let result = self.machine.apply(entry)?;
         if let (Some(waiting), EntryResult::Commands(results)) = (waiting, &result) {
             waiting.answer(Position { epoch: entry.epoch, index: entry.index }, results);
         }
@@ -139,8 +140,4 @@ impl Apply {
         }
         Ok(())
     }
-}
-
-fn reason(fault: &anyhow::Error) -> String {
-    format!("apply: {fault:#}")
 }

@@ -48,6 +48,7 @@ use mortise_storage::snapshot::open_snapshot_file;
 use tokio::sync::oneshot;
 
 pub use self::admin::COMPONENT_BYTES_MAX;
+pub(crate) use self::admin::blocking;
 pub use self::api::{
     AdminError, Answer, AnswerSink, Leader, PluginInfo, QueryError, ReplicaStatus, SnapshotTaken, TenantInfo,
     Told, Write, WriteError, WriteFate, Written,
@@ -245,7 +246,7 @@ impl Replica {
         self.shared.fault.subscribe()
     }
 
-    /// How it is.
+    /// How it is. Blocks: it asks for the sizes of files and of free space.
     pub fn status(&self) -> ReplicaStatus {
         let positions = &self.shared.positions;
         let tables = self.shared.tables();

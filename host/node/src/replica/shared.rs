@@ -204,6 +204,11 @@ impl Shared {
         self.watchers.wake_all();
     }
 
+    /// What is told of a logged write that nobody answers any more.
+    pub(crate) fn unanswered(&self) -> WriteError {
+        self.fault.borrow().clone().map_or(WriteError::LeadershipLost, WriteError::Stopped)
+    }
+
     /// Notes why the replica stops. The first reason stays.
     pub(crate) fn set_fault(&self, reason: &str) {
         self.fault.send_if_modified(|fault| {

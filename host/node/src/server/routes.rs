@@ -13,6 +13,7 @@ use tonic_reflection::server::Builder;
 
 use super::health::Health;
 use crate::cluster::Node;
+use crate::replica::blocking;
 use crate::security::AccessError;
 use crate::services::{self, Context};
 
@@ -66,7 +67,7 @@ fn reflect(routes: Routes, services: &[&str]) -> Routes {
 async fn metrics(State(context): State<Arc<Context>>, headers: HeaderMap) -> Response {
     let authorization = headers.get(AUTHORIZATION).map(|value| value.as_bytes());
     match context.may_measure(authorization) {
-        Ok(()) => match tokio::task::spawn_blocking(move || context.metrics_page()).await {
+        Ok(()) => match blocking(move || context.metrics_page()).await {
             Ok(page) => ([(CONTENT_TYPE, OPENMETRICS)], page).into_response(),
             Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
         },

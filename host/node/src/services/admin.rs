@@ -14,7 +14,7 @@ use tonic::{Code, Request, Response, Status, Streaming};
 
 use super::guard::{Call, Measured};
 use super::{Context, convert, errors};
-use crate::replica::{AdminError, TenantInfo, WriteError};
+use crate::replica::{AdminError, TenantInfo, WriteError, blocking};
 
 /// Chunks of an export that wait for the network: enough to read ahead while one is sent.
 const EXPORT_CHUNKS_MAX: usize = 4;
@@ -126,10 +126,8 @@ impl AdminService {
         let groups = self.context.groups.numbers();
         let lowest = groups.first().map_or(0, |group| group.0);
         let replica = self.context.find_replica(if group == 0 { lowest } else { group })?;
-        // It asks for the sizes of files and of free space.
         let asked = replica.clone();
-        let status = tokio::task::spawn_blocking(move || asked.status()).await;
-        let status = status.map_err(|error| ErrorDetail::from(AdminError::internal(error)))?;
+        let status = blocking(move || asked.status()).await?;
         let role = match (&status.fault, replica.leads()) {
             (Some(_), _) => "stopped",
             (None, true) => "leader",

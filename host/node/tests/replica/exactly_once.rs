@@ -54,7 +54,7 @@ async fn writes_of_an_unknown_or_closed_session_are_refused() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_write_sent_many_times_at_once_runs_once_and_answers_everybody() {
-    const TIMES: usize = 20;
+    const TIMES: usize = 50;
     let node = Node::new();
     let (replica, tenant) = node.start_kv().await;
     // Small entries are answered elsewhere than large ones.

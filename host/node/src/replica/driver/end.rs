@@ -17,8 +17,8 @@ impl Driver {
         let _ = self.channels.writer.send(WriterJob::Stop);
         let _ = self.channels.apply.send(ApplyJob::Stop);
         self.outside.close();
+        let logged = self.shared.unanswered();
         let fault = self.shared.fault.borrow().clone();
-        let logged = fault.clone().map_or(WriteError::LeadershipLost, WriteError::Stopped);
         let error = fault.map_or(WriteError::ShuttingDown, WriteError::Stopped);
         for Pending { entry, waiters } in std::mem::take(&mut self.pending) {
             self.fail(&entry.body, waiters, &logged);
@@ -50,7 +50,6 @@ impl Driver {
             (Body::Commands(commands), Waiters::Commands(waiters)) => {
                 self.admission.fail(commands, waiters, error);
             }
-            (Body::Commands(commands), Waiters::Given) => self.admission.fail(commands, Vec::new(), error),
             (_, Waiters::Proposal(reply)) => drop(reply.send(Err(error.clone()))),
             _ => {}
         }

@@ -121,10 +121,8 @@ struct Draft {
 
 /// Who waits for an entry.
 enum Waiters {
+    /// Nobody is left here once they went to the apply thread with the committed entry.
     Commands(Vec<Waiter>),
-    /// They went to the apply thread with the committed entry, and are answered there: the way back over the driver
-    /// costs a lone write a change of threads.
-    Given,
     Proposal(ProposalReply),
     Nobody,
 }
@@ -138,14 +136,11 @@ impl Waiters {
         }
     }
 
-    /// Those whom the apply thread is to answer.
+    /// Those whom the apply thread is to answer: the way back over the driver costs a lone write a change of threads.
     fn give(&mut self) -> Vec<Waiter> {
-        match std::mem::replace(self, Self::Given) {
-            Self::Commands(waiters) if waiters.len() <= GIVEN_MAX => waiters,
-            other => {
-                *self = other;
-                Vec::new()
-            }
+        match self {
+            Self::Commands(waiters) if waiters.len() <= GIVEN_MAX => std::mem::take(waiters),
+            _ => Vec::new(),
         }
     }
 }
@@ -405,9 +400,6 @@ impl Driver {
             }
             let position = Position { epoch: pending.entry.epoch, index };
             match (pending.waiters, result, &pending.entry.body) {
-                (Waiters::Given, EntryResult::Commands(results), Body::Commands(commands)) => {
-                    self.admission.answer(position, commands, results);
-                }
                 (Waiters::Commands(waiters), EntryResult::Commands(results), Body::Commands(commands)) => {
                     Waiting::new(&self.shared, waiters).answer(position, &results);
                     self.admission.answer(position, commands, results);

@@ -47,16 +47,16 @@ impl Driver {
             // Whoever asked may be gone.
             (Some(Asker::Call(reply)), result) => drop(reply.send(result)),
             (Some(Asker::Write(waiter)), Ok(Fate::Lost)) => {
-                self.admission.tell(&[waiter], &Err(WriteError::Lost))
+                self.admission.tell(vec![waiter], &Err(WriteError::Lost))
             }
             // Its outcome would be recorded, had the entry held this write.
             (Some(Asker::Write(waiter)), Ok(Fate::Committed)) => {
                 let problem = "the log entry with this token does not carry this write";
-                self.admission.tell(&[waiter], &Err(WriteError::Invalid(problem.into())));
+                self.admission.tell(vec![waiter], &Err(WriteError::Invalid(problem.into())));
             }
             (Some(Asker::Write(waiter)), Err(refusal)) => {
                 let error = self.refused(refusal);
-                self.admission.tell(&[waiter], &Err(error));
+                self.admission.tell(vec![waiter], &Err(error));
             }
         }
     }
@@ -76,7 +76,7 @@ impl Driver {
     pub(super) fn leave_askers(&mut self, error: &WriteError) {
         for asker in std::mem::take(&mut self.askers).into_values() {
             if let Asker::Write(waiter) = asker {
-                self.admission.tell(&[waiter], &Err(error.clone()));
+                self.admission.tell(vec![waiter], &Err(error.clone()));
             }
         }
     }
