@@ -60,7 +60,9 @@ pub enum Write {
 impl From<Write> for operation::Operation {
     fn from(write: Write) -> Self {
         match write {
-            Write::Put { key, value, ttl_ms } => Self::Put(Put { key, value, ttl_ms }),
+            Write::Put { key, value, ttl_ms } => {
+                Self::Put(Put { key: key.into(), value: value.into(), ttl_ms })
+            }
             Write::Delete { key } => Self::Delete(Delete { key }),
             Write::DeleteRange { keys } => Self::DeleteRange(delete_range(keys, false)),
         }
@@ -235,7 +237,7 @@ pub fn put(key: impl Into<Vec<u8>>, value: impl Into<Vec<u8>>, ttl_ms: u64) -> B
 }
 
 fn put_operation(key: impl Into<Vec<u8>>, value: impl Into<Vec<u8>>, ttl_ms: u64) -> command::Operation {
-    command::Operation::Put(Put { key: key.into(), value: value.into(), ttl_ms })
+    command::Operation::Put(Put { key: key.into().into(), value: value.into().into(), ttl_ms })
 }
 
 fn delete_range(keys: KeyRange, count: bool) -> DeleteRange {

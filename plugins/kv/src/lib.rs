@@ -57,7 +57,7 @@ impl Plugin for Kv {
     }
 
     fn examples() -> Vec<(&'static str, Command)> {
-        let put = Put { key: b"greeting".to_vec(), value: b"hello".to_vec(), ttl_ms: 0 };
+        let put = Put { key: "greeting".into(), value: "hello".into(), ttl_ms: 0 };
         vec![("put", Command { operation: Some(command::Operation::Put(put)) })]
     }
 }

@@ -19,7 +19,7 @@ impl<T: Message> Encode<T> for Protobuf {
 
 impl<T: Message + Default> Decode<T> for Protobuf {
     fn decode(bytes: Vec<u8>) -> Result<T, Rejection> {
-        // From `Bytes`, prost copies a field once; from a slice, twice.
+        // From `Bytes`, prost copies a field once, or, where it is `Bytes` itself, not at all; from a slice, once more.
         T::decode(Bytes::from(bytes)).map_err(|error| Rejection::invalid("malformed", error.to_string()))
     }
 }

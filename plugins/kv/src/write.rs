@@ -23,12 +23,12 @@ pub(crate) fn apply(
             if holds(tx, context, &key, &Expected::Absent(false))? {
                 return Err(Rejection::conflict("already_exists", "the key is there already"));
             }
-            set(tx, context, Put { key, value, ttl_ms });
+            set(tx, context, Put { key: key.into(), value: value.into(), ttl_ms });
         }
         command::Operation::CompareAndSwap(CompareAndSwap { condition, value, ttl_ms }) => {
             let condition = condition.ok_or_else(no_expectation)?;
             require(tx, context, std::slice::from_ref(&condition))?;
-            set(tx, context, Put { key: condition.key, value, ttl_ms });
+            set(tx, context, Put { key: condition.key.into(), value: value.into(), ttl_ms });
         }
         command::Operation::Delete(Delete { key }) => deleted = remove(tx, context, &key)?,
         command::Operation::DeleteRange(range) => deleted = remove_range(tx, context, range)?,

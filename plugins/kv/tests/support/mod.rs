@@ -12,7 +12,7 @@ pub(crate) fn put(key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Command {
 }
 
 pub(crate) fn put_for(key: impl AsRef<[u8]>, value: impl AsRef<[u8]>, ttl_ms: u64) -> Command {
-    let put = Put { key: key.as_ref().to_vec(), value: value.as_ref().to_vec(), ttl_ms };
+    let put = Put { key: key.as_ref().to_vec().into(), value: value.as_ref().to_vec().into(), ttl_ms };
     command(command::Operation::Put(put))
 }
 

@@ -91,8 +91,8 @@ fn kv_rows_become_puts_with_the_whole_row_as_value() {
     let Some(mortise_commands::kv::command::Operation::Put(put)) = command.operation else {
         panic!("no put")
     };
-    assert_eq!(put.key, b"04G");
-    assert_eq!(put.value, br#"{"faa":"04G","name":"Lansdowne, \"old\"","alt":"1044"}"#);
+    assert_eq!(put.key, b"04G".as_slice());
+    assert_eq!(put.value, br#"{"faa":"04G","name":"Lansdowne, \"old\"","alt":"1044"}"#.as_slice());
 }
 
 #[test]
