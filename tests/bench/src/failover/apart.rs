@@ -29,7 +29,7 @@ pub(super) fn run(folder: &Path, report: &mut Report, arguments: &Arguments) -> 
     let measured = measure(folder, (&others, &own), arguments);
     sched_setaffinity(None, &all)?;
     let [calm, returning, disturbance] = measured?;
-    let section = format!("three nodes, one of them on a processor of its own, {} callers", arguments.callers);
+    let section = format!("three nodes, one on a processor of its own, {} callers", arguments.callers);
     let section = section.as_str();
     report.samples(section, "p99 of writes before it was killed", &calm, "ms");
     report.samples(section, "p99 of writes from its start until it is in sync", &returning, "ms");
